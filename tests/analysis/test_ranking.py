@@ -63,11 +63,27 @@ def test_a_contest_needs_two_ranked_variants(tmp_path):
 
 
 def test_a_standing_counts_all_cells_and_averages_speedups_geometrically(tmp_path):
-    """A standing counts the variant's cells and ranked cells, and has the geometric mean and range of its speed-ups."""
+    """A standing counts the variant's cells, and has the mean and the extremes of its speed-ups; the baseline has 1."""
     (contest,) = contests(ranked(tmp_path, variants=("sdpa", "naive", "forgets-a-key")))
     by_name = {one.variant: one for one in contest.standings}
     assert (by_name["forgets-a-key"].cells, by_name["forgets-a-key"].ranked) == (3, 0)
-    assert by_name["sdpa"].speedup is None
+    assert by_name["sdpa"].speedup == 1
     naive = by_name["naive"]
     assert naive.speedup_low <= naive.speedup <= naive.speedup_high
     assert naive.speedup == pytest.approx((naive.speedup_low * naive.speedup_high) ** 0.5, rel=0.2)
+
+
+def test_the_baseline_is_ranked_by_its_speedup_of_1(tmp_path):
+    """Among variants with equally many first places, the baseline is between faster and slower ones."""
+    slower = {"sdpa-flash": 0.5, "chunked": 0.6, "sdpa": 1.0, "naive": 1.0}
+    (contest,) = contests(ranked(tmp_path, variants=tuple(sorted(slower)), slower=slower))
+    assert [one.variant for one in contest.standings] == ["sdpa-flash", "chunked", "sdpa", "naive"]
+    assert [one.fastest for one in contest.standings] == [3, 0, 0, 0]
+
+
+def test_variants_without_a_ranked_cell_are_last_and_wrong_ones_after_all_others(tmp_path):
+    """A variant that is wrong in every cell is below the slowest correct one and below one that only failed."""
+    variants = ("forgets-a-key", "naive", "sdpa", "xformers")
+    (contest,) = contests(ranked(tmp_path, variants=variants, slower={"forgets-a-key": 0.1}))
+    assert [one.variant for one in contest.standings] == ["sdpa", "naive", "xformers", "forgets-a-key"]
+    assert [one.incorrect for one in contest.standings] == [0, 0, 0, 3]

@@ -2,9 +2,11 @@
 
 import json
 
+import attnbench
 import synthetic
 from attnbench.analysis.results import Results
-from attnbench.report.tables import method
+from attnbench.report.content import METHOD
+from attnbench.report.tables import headline, latencies, method
 
 
 def test_the_settings_of_an_unknown_type_of_device_are_shown_as_they_are(tmp_path):
@@ -30,3 +32,40 @@ def test_the_alignment_that_a_variant_declares_is_shown(tmp_path):
     shown = next(table for table in method(Results.load(run)) if table.title == "Conformance tiers and traits")
     at = shown.columns.index("alignment (bytes)")
     assert {row[0].text: row[at].text for row in shown.rows} == {"sdpa": "16", "naive": ""}
+
+
+def rows_of(table):
+    """Return the texts of a table's rows, by the text in the first column and by column."""
+    return {row[0].text: dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows}
+
+
+def test_standings_show_the_baseline_and_wrong_cells(tmp_path):
+    """The baseline has a speed-up of 1.00x in its place, and the number of a variant's wrong cells is shown."""
+    cells = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
+    run = synthetic.make_run(tmp_path, cells=cells, rounds=8, variants=("forgets-a-key", "naive", "sdpa"))
+    (table,) = headline(attnbench.load(run))
+    rows = rows_of(table)
+    assert list(rows) == ["sdpa", "naive", "forgets-a-key"]
+    assert rows["sdpa"]["speed-up over sdpa"] == "1.00x (baseline)"
+    assert rows["forgets-a-key"]["ranked / cells"] == "0 / 2, 2 WRONG"
+    assert " to " in rows["naive"]["smallest to largest"]
+    assert "range" not in table.columns  # which would read as an interval
+
+
+def test_an_interval_that_is_longer_on_one_side_is_shown_as_such(tmp_path):
+    """A latency has `±` only if its interval reaches equally far down and up; otherwise, both sides are shown."""
+    cells = synthetic.workloads(seqs=(512,), masks=("none",), directions=("forward",))
+    run = synthetic.make_run(tmp_path, cells=cells, rounds=8, variants=("sdpa", "naive"))
+    frame = attnbench.load(run)
+    sdpa = frame["variant"] == "sdpa"
+    frame = frame.assign(latency_ms=0.201, latency_low_ms=0.201 - 0.003, latency_high_ms=(0.201 + 0.003))
+    frame.loc[sdpa, "latency_high_ms"] = 0.601
+    (table,) = latencies(Results(frame))
+    (row,) = rows_of(table).values()
+    assert (row["naive"], row["sdpa"]) == ("0.201 ± 0.003", "0.201 (-0.003, +0.4)")
+
+
+def test_the_method_describes_ties_as_they_are_decided():
+    """The paragraph on the method says that ties are decided by paired rounds where there are any."""
+    assert "in the rounds that both were timed in" in METHOD
+    assert "Variants whose intervals overlap are tied" not in METHOD

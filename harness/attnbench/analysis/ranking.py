@@ -28,10 +28,11 @@ class Standing:
     variant: str
     cells: int  # number of cells, whatever their status
     unsupported: int  # number of cells that the variant does not support
+    incorrect: int  # number of cells in which the variant's output is wrong
     ranked: int  # number of cells that are correct and timed
     fastest: int  # number of shapes on which every other variant is slower
     tied: int  # number of shapes on which the variant ties for first place
-    speedup: float | None  # over the baseline: geometric mean over the shapes on which both ran
+    speedup: float | None  # over the baseline, which has 1: geometric mean over the shapes on which both ran
     speedup_low: float | None  # smallest speed-up on any shape
     speedup_high: float | None  # largest speed-up on any shape
     tflops: float | None  # highest rate on any shape, in TFLOP/s
@@ -47,7 +48,7 @@ class Contest:
     mode: str
     shapes: int  # number of shapes on which at least two variants could be ranked
     undecided: int  # number of these shapes on which several variants tie for first place
-    standings: tuple[Standing, ...]  # best first
+    standings: tuple[Standing, ...]  # best first; variants without a ranked cell last, and wrong ones after all others
     finding: str  # a summary of the ranking in words
 
     @property
@@ -99,28 +100,35 @@ def contests(results: Results) -> list[Contest]:
     won = dict(iter(results.winners.groupby(CONTEST)))
     nothing = pd.DataFrame()
     return [
-        _contest(cast("ContestKey", key), rows, won.get(key, nothing), results.baseline)
+        _contest(cast("ContestKey", key), rows, won.get(key, nothing))
         for key, rows in cells.groupby(CONTEST, sort=True)
     ]
 
 
-def _contest(key: ContestKey, cells: pd.DataFrame, won: pd.DataFrame, baseline: str | None) -> Contest:
+def _contest(key: ContestKey, cells: pd.DataFrame, won: pd.DataFrame) -> Contest:
     won = won[won["contenders"] > 1] if len(won) else won
     ties = won["tied"] if len(won) else pd.Series(dtype=object)
     undecided = int((ties.map(len) > 1).sum())
-    standings = [_standing(str(name), rows, won, baseline) for name, rows in cells.groupby("variant")]
-    standings.sort(key=lambda row: (-row.fastest, -row.tied, -(row.speedup or 0), row.variant))
+    standings = [_standing(str(name), rows, won) for name, rows in cells.groupby("variant")]
+    standings.sort(key=_place)
     return Contest(*key, len(won), undecided, tuple(standings), _finding(standings, won, undecided))
 
 
-def _standing(variant: str, cells: pd.DataFrame, won: pd.DataFrame, baseline: str | None) -> Standing:
+def _place(row: Standing) -> tuple[object, ...]:
+    """Return the sort key of a standing."""
+    last = (row.ranked == 0, row.ranked == 0 and row.incorrect > 0)
+    return (*last, -row.fastest, -row.tied, -(row.speedup or 0), row.variant)
+
+
+def _standing(variant: str, cells: pd.DataFrame, won: pd.DataFrame) -> Standing:
     timed = cells[cells["rankable"]]
-    speedups = timed["speedup"].dropna() if variant != baseline else pd.Series(dtype=float)
+    speedups = timed["speedup"].dropna()
     first = [names for names in won.get("tied", ()) if variant in names]
     return Standing(
         variant=variant,
         cells=len(cells),
         unsupported=int((cells["status"] == "unsupported").sum()),
+        incorrect=int((cells["status"] == "incorrect").sum()),
         ranked=len(timed),
         fastest=sum(len(names) == 1 for names in first),
         tied=sum(len(names) > 1 for names in first),

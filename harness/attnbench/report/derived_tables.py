@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
 
+SPAN = "smallest to largest"  # the heading of a column with the speed-ups of the worst and the best shape
 MAX_ROWS = 400  # maximum number of rows per table
 EXPONENT_NOTE = (
     "Latency grows as length to the power of the exponent, which is the median slope between all pairs of lengths. The"
@@ -73,7 +74,7 @@ def derived_tables(fits: Fits) -> list[Table]:
         regions_table(fits.regions[:MAX_ROWS]),
         Table(
             "Device against device",
-            ("contest", "variant", "device", "over", "shapes", "speed-up", "range"),
+            ("contest", "variant", "device", "over", "shapes", "speed-up", SPAN),
             tuple(_ratio(ratio) for ratio in fits.ratios[:MAX_ROWS]),
             ("Geometric mean over the shapes that the variant ran on both devices.",),
             labels=4,

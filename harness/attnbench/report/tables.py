@@ -12,7 +12,7 @@ from attnbench.analysis.results import Results
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import noise_text
 from attnbench.measure_config import DEFAULT_PRECISION
-from attnbench.report.derived_tables import tiers_and_traits
+from attnbench.report.derived_tables import SPAN, tiers_and_traits
 from attnbench.report.table import Table, TableCell, row
 from attnbench.untrusted import listing, mapping
 
@@ -26,6 +26,10 @@ LATENCY_COLUMNS = [
 ]  # fmt: skip
 NOT_PROVENANCE = ("schema", "run_id", "plan", "doctor")  # fields of a manifest that the provenance table omits
 DOCTOR_LEVELS = ("warning", "unknown", "ok")
+LATENCY_NOTE = (
+    "Median latency in ms with its 95% interval: ± if the interval reaches equally far down and up, and otherwise"
+    " (-down, +up)."
+)
 MAX_LISTED_WORKLOADS = 4  # per row of the failures table
 
 
@@ -162,7 +166,7 @@ def _standings(contest: Contest, noise_note: str, baseline: str | None) -> Table
         "fastest in",
         "tied first in",
         f"speed-up over {baseline}",
-        "range",
+        SPAN,
         "best TFLOP/s",
     )
     mode = "" if contest.mode == "hot" else f" · {contest.mode}"
@@ -182,15 +186,18 @@ def _unable(count: int) -> list[str]:
 
 
 def _standing_row(standing: Standing, best: int, baseline: str | None) -> tuple[TableCell, ...]:
-    speedup = "" if standing.speedup is None else f"{standing.speedup:.2f}x"
-    span = "" if standing.speedup_low is None else f"{standing.speedup_low:.2f}x to {standing.speedup_high:.2f}x"
+    is_baseline = standing.variant == baseline
+    speedup = "" if standing.speedup is None else f"{standing.speedup:.2f}x{' (baseline)' if is_baseline else ''}"
+    known = standing.speedup_low is not None and not is_baseline
+    span = f"{standing.speedup_low:.2f}x to {standing.speedup_high:.2f}x" if known else ""
+    wrong = f", {standing.incorrect} {STATUS_TEXT['incorrect']}" if standing.incorrect else ""
     leads = best > 0 and standing.fastest == best
     return row(
         TableCell(standing.variant, best=leads),
-        f"{standing.ranked} / {standing.cells}",
+        f"{standing.ranked} / {standing.cells}{wrong}",
         TableCell(str(standing.fastest), best=leads),
         standing.tied,
-        "1 (baseline)" if standing.variant == baseline else speedup,
+        speedup,
         span,
         "" if standing.tflops is None else f"{standing.tflops:.3g}",
     )
@@ -208,7 +215,7 @@ def _latency_table(line: Series, noise_notes: tuple[str, ...] = ()) -> Table:
         length = str(first["seq_q"]) if first["seq_q"] == first["seq_k"] else f"{first['seq_q']} x {first['seq_k']}"
         leaders = _leaders(cells)
         rows.append(row(length, first["batch"], *(_latency_cell(cells.get(name), leaders) for name in variants)))
-    notes = ("Median latency in ms ± half the 95% interval of the median.", *noise_notes)
+    notes = (LATENCY_NOTE, *noise_notes)
     return Table(f"{line.device_name}: {line.title}", ("sequence", "batch", *variants), tuple(rows), notes)
 
 
@@ -223,10 +230,15 @@ def _latency_cell(cell: dict[str, Any] | None, leaders: set[str]) -> TableCell:
         return TableCell("")
     if cell["status"] != "ok":
         return TableCell(STATUS_TEXT.get(cell["status"], cell["status"]))
-    half = (cell["latency_high_ms"] - cell["latency_low_ms"]) / 2
-    text = f"{latency_text(cell['latency_ms'])} ± {half:.1g}"
+    text = _with_interval(cell["latency_ms"], cell["latency_low_ms"], cell["latency_high_ms"])
     leads = cell["variant"] in leaders
     return TableCell(text, best=leads and len(leaders) == 1, tied=leads and len(leaders) > 1)
+
+
+def _with_interval(median: float, low: float, high: float) -> str:
+    """Return a median and its interval as text, such as `0.201 ± 0.003` or `0.201 (-0.003, +0.2)`."""
+    down, up = f"{median - low:.1g}", f"{high - median:.1g}"
+    return f"{latency_text(median)} {f'± {up}' if down == up else f'(-{down}, +{up})'}"
 
 
 def _some(names: pd.Series) -> str:
