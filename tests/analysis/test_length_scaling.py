@@ -1,5 +1,7 @@
 """Scaling exponents, crossovers and memory limits."""
 
+import dataclasses
+
 import pytest
 
 import attnbench
@@ -22,6 +24,44 @@ def test_exact_attention_grows_with_the_square_of_the_length(tmp_path):
     assert found.exponent == pytest.approx(2, abs=0.05)
     assert found.low <= 2 <= found.high
     assert found.lengths == len(LENGTHS)
+
+
+def test_a_batch_that_shrinks_as_length_grows_does_not_change_the_exponent(tmp_path):
+    """With the same number of tokens at each length, as in the suite `standard`, attention still has exponent 2."""
+    cells = [cell for n in LENGTHS for cell in workloads_of(seqs=(n,), batches=(8192 // n,))]
+    (found,) = exponents(Results.load(synthetic.make_run(tmp_path, cells=cells, variants=("sdpa",), rounds=8)))
+    assert found.series.batch is None
+    assert found.exponent == pytest.approx(2, abs=0.05)
+    assert found.low <= 2 <= found.high
+    assert found.expected == pytest.approx(2)
+
+
+def workloads_of(**axes):
+    """Return forward workloads without a mask."""
+    return synthetic.workloads(**axes, masks=("none",), directions=("forward",))
+
+
+def test_the_expected_exponent_is_that_of_the_flops(tmp_path):
+    """One query over longer and longer keys is expected to grow linearly, and so is a window of constant size."""
+    decode = [dataclasses.replace(cell, seq_q=1) for cell in CELLS]
+    (found,) = exponents(Results.load(synthetic.make_run(tmp_path / "a", cells=decode, variants=("sdpa",))))
+    assert found.expected == pytest.approx(1)
+    window = synthetic.workloads(seqs=LENGTHS, masks=("window:32:0",), directions=("forward",))
+    (found,) = exponents(Results.load(synthetic.make_run(tmp_path / "b", cells=window, variants=("sdpa",))))
+    assert found.expected == pytest.approx(1, abs=0.05)
+
+
+def test_lengths_that_differ_in_more_than_one_way_have_no_exponent(tmp_path):
+    """If queries and keys grow independently of each other, no exponent is computed, and otherwise one is."""
+
+    def shapes(*pairs):
+        return [dataclasses.replace(CELLS[0], seq_q=queries, seq_k=keys) for queries, keys in pairs]
+
+    mixed = shapes((64, 512), (512, 1024), (64, 2048), (1024, 4096))
+    assert exponents(Results.load(synthetic.make_run(tmp_path / "a", cells=mixed, variants=("sdpa",)))) == []
+    fixed = shapes((64, 512), (64, 1024), (64, 2048))
+    (found,) = exponents(Results.load(synthetic.make_run(tmp_path / "b", cells=fixed, variants=("sdpa",))))
+    assert found.expected == pytest.approx(1)
 
 
 def test_noise_widens_the_interval_of_the_exponent(tmp_path):

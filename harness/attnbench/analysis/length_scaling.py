@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from attnbench.record import HARNESS_OUT_OF_MEMORY
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
 
-Points = dict[int, tuple[float, ...]]  # key: length; value: the latency and the ends of its interval, in ms
+Points = dict[int, tuple[float, ...]]  # key: length; value: the latency and the ends of its interval, in ms, and others
 INTERVAL = ("latency_ms", "latency_low_ms", "latency_high_ms")
 OUT_OF_MEMORY = "out_of_memory"
 MIN_LENGTHS = 3  # fitting an exponent takes at least this many lengths, because any two points lie on a line
@@ -23,9 +24,10 @@ MIN_LENGTHS = 3  # fitting an exponent takes at least this many lengths, because
 
 @dataclass(frozen=True)
 class Exponent:
-    """The growth of a variant's latency in one series: the latency is proportional to length ** `exponent`.
+    """The growth of a variant's latency for each batch element in one series, as length ** `exponent`.
 
     `low` and `high` are the ends of the exponent's interval, and `lengths` is the number of measured lengths.
+    `expected` is the exponent of the FLOPs in the same series: 2 for whole sequences, and 1 for decoding or a window.
     """
 
     series: Series
@@ -34,6 +36,7 @@ class Exponent:
     exponent: float
     low: float
     high: float
+    expected: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class Reach:
 def exponents(results: Results) -> list[Exponent]:
     """Fit the growth exponent of each variant in each series.
 
+    Latencies are divided by the batch, because some series have fewer sequences the longer they are. Series in which
+    queries and keys grow independently of each other have no exponent.
+
     The exponent is the median of the slopes between all pairs of lengths on logarithmic axes (the Theil-Sen estimator).
     Its interval spans the slopes between neighbouring lengths, widened by the intervals of the latencies. A curve that
     bends therefore has a wide interval.
@@ -75,7 +81,8 @@ def exponents(results: Results) -> list[Exponent]:
     return [
         Exponent(line, variant, len(points), *_slopes(points))
         for line in results.series
-        for variant, points in _curves(line).items()
+        if _grows_in_one_way(line)
+        for variant, points in _curves(_by_batch_element(line), (*INTERVAL, "flops")).items()
         if len(points) >= MIN_LENGTHS
     ]
 
@@ -118,15 +125,29 @@ def _reaches(line: Series) -> Iterator[Reach]:
         yield Reach(line, variant, largest, smallest, all_fit=set(by_status) == {"ok"})
 
 
-def _curves(line: Series) -> dict[str, Points]:
-    """Return each variant's latencies and their intervals, keyed by length.
+def _grows_in_one_way(line: Series) -> bool:
+    """Return whether only the number of queries grows, only that of keys, or both in the same ratio."""
+    shapes = set(zip(line.frame["seq_q"].tolist(), line.frame["seq_k"].tolist(), strict=True))
+    measures = ([queries for queries, _ in shapes], [keys for _, keys in shapes], [q / k for q, k in shapes])
+    return any(len(set(values)) == 1 for values in measures)
+
+
+def _by_batch_element(line: Series) -> Series:
+    """Return the series with latencies and FLOPs of one batch element."""
+    counted = line.frame.assign(flops=[workload.flops() for workload in line.frame["workload"]])
+    numbers = counted[[*INTERVAL, "flops"]].div(counted["batch"], axis=0)
+    return dataclasses.replace(line, frame=counted.assign(**numbers))
+
+
+def _curves(line: Series, columns: Sequence[str] = INTERVAL) -> dict[str, Points]:
+    """Return the values of each variant in some columns, by default its latencies and their intervals, keyed by length.
 
     If a length was measured more than once, the medians of the values are used. The result holds plain Python values,
     because pandas is slow on frames with only a few rows.
     """
     gathered: dict[str, dict[int, list[tuple[float, ...]]]] = {}
-    columns = (line.frame[name].tolist() for name in ("variant", "length", *INTERVAL))
-    for variant, length, *values in zip(*columns, strict=True):
+    values_of = (line.frame[name].tolist() for name in ("variant", "length", *columns))
+    for variant, length, *values in zip(*values_of, strict=True):
         gathered.setdefault(variant, {}).setdefault(length, []).append(tuple(values))
     return {
         variant: {length: tuple(map(median, zip(*found, strict=True))) for length, found in sorted(points.items())}
@@ -134,17 +155,19 @@ def _curves(line: Series) -> dict[str, Points]:
     }
 
 
-def _slopes(points: Points) -> tuple[float, float, float]:
-    """Return the exponent of a curve and the ends of the exponent's interval."""
+def _slopes(points: Points) -> tuple[float, float, float, float]:
+    """Return the exponent of a curve, the ends of the exponent's interval, and the exponent of the FLOPs."""
     # Imported here because the import takes a second, and most commands don't need it.
     from scipy.stats import theilslopes
 
     places = [(math.log(length), *map(math.log, values)) for length, values in points.items()]
-    middle = float(theilslopes([place[1] for place in places], [place[0] for place in places]).slope)
+    middle, expected = (
+        float(theilslopes([place[at] for place in places], [place[0] for place in places]).slope) for at in (1, 4)
+    )
     steps = list(itertools.pairwise(places))
     low = min((end[2] - start[3]) / (end[0] - start[0]) for start, end in steps)
     high = max((end[3] - start[2]) / (end[0] - start[0]) for start, end in steps)
-    return middle, min(low, middle), max(high, middle)
+    return middle, min(low, middle), max(high, middle), expected
 
 
 def _crossings(line: Series, first: tuple[str, Points], second: tuple[str, Points]) -> Iterator[Crossover]:

@@ -95,8 +95,8 @@ OTHER_CHARTS = (
     ),
     ChartDefinition(
         name="exponents", title="Scaling exponent of each variant",
-        note="The bar spans the slopes between neighbouring lengths, including their noise. The dashed line marks"
-        " quadratic growth, which is expected of exact attention.",
+        note="Latency divided by the batch grows as length to the power of the exponent. The bar spans the slopes"
+        " between neighbouring lengths, including their noise. The dashed line marks the exponent of the FLOPs.",
     ),
     ChartDefinition(
         name="crossovers", title="Crossover lengths",

@@ -114,15 +114,16 @@ def _tradeoff(alt: Any, styles: Mapping[str, Style], cost: str) -> Any:
 
 
 def _exponents(alt: Any, styles: Mapping[str, Style]) -> Any:
-    """Return a chart of each variant's scaling exponent and its interval, with a line at 2 for quadratic growth."""
+    """Return a chart of each variant's scaling exponent and its interval, with a line at the exponent of the FLOPs."""
     axis = alt.Axis(title="exponent of latency over length", tickCount=5)
     scale = alt.Scale(zero=False, padding=10)
     base = alt.Chart().encode(y=alt.Y("variant:N", title=None), color=_colour(alt, styles))
     tips = _tips(alt, ("variant:N", "variant"), ("exponent:Q", "exponent"), ("low:Q", "from"), ("high:Q", "to"))
-    square = alt.Chart().mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=alt.datum(2))
+    flops = alt.X("flops:Q", aggregate="mean", axis=axis, scale=scale)
+    work = alt.Chart().mark_rule(color=GREY, strokeDash=[4, 3]).encode(x=flops)
     interval = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", axis=axis, scale=scale), x2="high:Q")
     point = base.mark_point(filled=True, size=60).encode(x=alt.X("exponent:Q", axis=axis, scale=scale), tooltip=tips)
-    return alt.layer(square, interval, point)
+    return alt.layer(work, interval, point)
 
 
 def _crossovers(alt: Any, styles: Mapping[str, Style]) -> Any:

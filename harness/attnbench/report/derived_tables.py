@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 SPAN = "smallest to largest"  # the heading of a column with the speed-ups of the worst and the best shape
 MAX_ROWS = 400  # maximum number of rows per table
 EXPONENT_NOTE = (
-    "Latency grows as length to the power of the exponent, which is the median slope between all pairs of lengths. The"
-    " interval spans the slopes between neighbouring lengths, including their noise; it is wide for a curve that bends."
+    "Latency divided by the batch grows as length to the power of the exponent, which is the median slope between all"
+    " pairs of lengths. The interval spans the slopes between neighbouring lengths, including their noise; it is wide"
+    " for a curve that bends. FLOPs divided by the batch grow with the exponent in the last column."
 )
 VERDICT_NOTE = (
     "Ratio of the variant's time to the baseline's in paired rounds. Its 95% interval is corrected for the number of"
@@ -81,7 +82,7 @@ def derived_tables(fits: Fits) -> list[Table]:
         ),
         Table(
             "Scaling exponents",
-            ("device", "setting", "variant", "lengths", "exponent", "interval"),
+            ("device", "setting", "variant", "lengths", "exponent", "interval", "FLOPs"),
             tuple(_exponent(exponent) for exponent in fits.exponents[:MAX_ROWS]),
             (EXPONENT_NOTE,),
             labels=3,
@@ -160,7 +161,9 @@ def _ratio(ratio: DeviceRatio) -> tuple[TableCell, ...]:
 def _exponent(exponent: Exponent) -> tuple[TableCell, ...]:
     line, interval = exponent.series, f"{exponent.low:.2f} to {exponent.high:.2f}"
     value = f"{exponent.exponent:.2f}"
-    return row(line.device_name, line.title, exponent.variant, exponent.lengths, value, interval)
+    return row(
+        line.device_name, line.title, exponent.variant, exponent.lengths, value, interval, f"{exponent.expected:.2f}"
+    )
 
 
 def _crossover(crossover: Crossover) -> tuple[TableCell, ...]:

@@ -214,7 +214,7 @@ def fitted(fits: Fits, *, several: bool) -> dict[str, list[dict[str, Any]]]:
 
 
 def _exponent(exponent: Exponent, *, several: bool) -> dict[str, Any]:
-    numbers = {"exponent": exponent.exponent, "low": exponent.low, "high": exponent.high}
+    numbers = {"exponent": exponent.exponent, "low": exponent.low, "high": exponent.high, "flops": exponent.expected}
     return {
         **_filters(exponent.series, several=several),
         "variant": exponent.variant,
