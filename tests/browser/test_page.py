@@ -1,6 +1,8 @@
 """The report's page works in a real browser."""
 
 import csv
+import dataclasses
+import itertools
 import json
 import shlex
 
@@ -240,3 +242,76 @@ def test_hostile_names_are_shown_as_text(visit, tmp_path):
     assert page.title() != "1"
     assert page.locator("img[src=x]").count() == 0
     assert page.problems == []
+
+
+@pytest.fixture(scope="module")
+def odd_lengths(tmp_path_factory):
+    """Write a report with settings that have a single length, two crossovers and a frontier, and return its page."""
+    folder = tmp_path_factory.mktemp("lengths")
+    cells = synthetic.workloads(seqs=(512, 1024, 2048, 4096), masks=("none",), directions=("forward",))
+    cells += synthetic.workloads(seqs=(3000,), masks=("causal",), directions=("forward",))
+    small = dataclasses.replace(synthetic.CPU, memory_bytes=3e8)
+    late = dataclasses.replace(small, launch_ns=20_000_000)
+    synthetic.make_run(
+        folder / "runs", name="a", cells=cells, variants=("chunked", "naive"), baseline=None, machine=small
+    )
+    synthetic.make_run(folder / "runs", name="b", cells=cells, variants=("sdpa",), baseline=None, machine=late)
+    synthetic.make_run(folder / "runs", name="c", cells=cells, variants=("sdpa",), machine=synthetic.H200)
+    return write_report(folder / "runs", folder / "out")[0]
+
+
+def labels_of(page, chart):
+    """Return the tick labels of each axis of a chart, as a list of texts for each axis."""
+    return page.evaluate(
+        """(chart) => [...document.querySelectorAll(`[data-chart=${chart}] svg .role-axis-label`)]
+            .map((axis) => [...axis.querySelectorAll("text")]
+            .filter((text) => text.textContent && text.style.opacity !== "0" && text.getAttribute("opacity") !== "0")
+            .map((text) => [text.textContent, text.getBoundingClientRect().toJSON()]))""",
+        chart,
+    )
+
+
+def boxes_overlap(one, other):
+    """Return whether two boxes on the page share an area."""
+    return (
+        one["left"] < other["right"] - 1 and other["left"] < one["right"] - 1
+        and one["top"] < other["bottom"] - 1 and other["top"] < one["bottom"] - 1
+    )  # fmt: skip
+
+
+def test_every_axis_has_ticks_from_the_data_that_do_not_overlap(visit, odd_lengths):
+    """Each axis of each chart has a label, no two labels overlap, and lengths that were not measured are no ticks."""
+    page = visit(odd_lengths)
+    scrolled(page)
+    charts = {box.get_attribute("data-chart") for box in page.locator("figure.chart:visible [data-chart]").all()}
+    assert {"latency", "speedup", "crossovers", "reaches", "devices"} <= charts
+    for chart in sorted(charts):
+        axes = labels_of(page, chart)
+        assert axes, chart
+        assert all(axes), chart
+        for labels in axes:
+            for (text, box), (other_text, other_box) in itertools.combinations(labels, 2):
+                assert not boxes_overlap(box, other_box), (chart, text, other_text)
+    texts = {text for axis in labels_of(page, "latency") for text, _ in axis}
+    assert {"512", "1k", "2k", "4k"} <= texts
+    assert not {"16", "256", "8k", "16k", "8192k"} & texts
+
+
+def test_a_setting_with_one_length_is_a_dot_plot(visit, odd_lengths):
+    """A setting with a single length has a row for each variant, or each device, and its title has the length."""
+    page = visit(odd_lengths)
+    scrolled(page)
+    for chart, names in (("latency", ("chunked", "sdpa")), ("devices", ("AMD EPYC 7B13", "NVIDIA H200"))):
+        titles = page.locator(f"[data-chart={chart}] svg text").all_text_contents()
+        assert any("length 3000" in title for title in titles), chart
+        assert any({text for text, _ in axis} == set(names) for axis in labels_of(page, chart)), chart
+
+
+def test_a_crossover_has_ticks_around_it(visit, odd_lengths):
+    """The horizontal axis of the crossover chart has at least two ticks."""
+    page = visit(odd_lengths)
+    scrolled(page)
+    axes = [[text for text, _ in axis] for axis in labels_of(page, "crossovers")]
+    numbers = [axis for axis in axes if all(text.removesuffix("k").isdigit() for text in axis)]
+    assert numbers
+    assert all(len(axis) >= 2 for axis in numbers)

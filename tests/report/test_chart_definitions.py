@@ -62,7 +62,7 @@ def test_page_and_print_read_the_same_columns(chart, specs, printed):
     _, plot = printed[chart.name]
     transform = {step["as"]: step["calculate"] for step in specs[chart.name]["transform"]}
     curves = plot["facets"][0]["curves"]
-    assert specs[chart.name]["usermeta"] == {"column": chart.column}
+    assert specs[chart.name]["usermeta"]["column"] == chart.column
     assert transform["value"].startswith(f"datum.{chart.column} *")
     assert all(bool(curve["low"]) == bool(curve["high"]) == ("low" in transform) for curve in curves)
     for curve in curves:

@@ -122,6 +122,26 @@ def _set_margins(figure: Figure, legend: float) -> None:
 
 
 def _facet(axes: Any, facet: Facet, plot: Plot) -> dict[str, Any]:
+    is_single = len({length for curve in facet["curves"] for length in curve["lengths"]}) == 1
+    handles = _dots(axes, facet) if is_single else _lines(axes, facet)
+    if plot["reference"] is not None:
+        axes.axhline(plot["reference"], color="#777777", linewidth=0.8, zorder=0)
+    _axes(axes, facet, log=plot["log"], is_single=is_single)
+    return handles
+
+
+def _dots(axes: Any, facet: Facet) -> dict[str, Any]:
+    """Draw the values at a single length side by side, with their intervals."""
+    handles = {}
+    for place, curve in enumerate(facet["curves"]):
+        places, colour = [place] * len(curve["values"]), curve["colour"]
+        handles[curve["variant"]] = axes.plot(places, curve["values"], color=colour, marker=curve["marker"])[0]
+        if curve["low"]:
+            axes.vlines(places, curve["low"], curve["high"], color=colour)
+    return handles
+
+
+def _lines(axes: Any, facet: Facet) -> dict[str, Any]:
     handles = {}
     for curve in facet["curves"]:
         colour, lengths = curve["colour"], curve["lengths"]
@@ -131,15 +151,16 @@ def _facet(axes: Any, facet: Facet, plot: Plot) -> dict[str, Any]:
         if curve["low"]:
             axes.fill_between(lengths, curve["low"], curve["high"], color=colour, alpha=0.2, lw=0)
         handles[curve["variant"]] = line
-    if plot["reference"] is not None:
-        axes.axhline(plot["reference"], color="#777777", linewidth=0.8, zorder=0)
-    _axes(axes, facet, log=plot["log"])
     return handles
 
 
-def _axes(axes: Any, facet: Facet, *, log: bool) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(list(facet["ticks"].values()), list(facet["ticks"]))
+def _axes(axes: Any, facet: Facet, *, log: bool, is_single: bool) -> None:
+    if is_single:  # the variants are side by side, above the only length
+        axes.set_xlim(-1, len(facet["curves"]))
+        axes.set_xticks([(len(facet["curves"]) - 1) / 2], list(facet["ticks"])[:1])
+    else:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(list(facet["ticks"].values()), list(facet["ticks"]))
     axes.xaxis.set_minor_locator(NullLocator())
     if log:
         axes.set_yscale("log", base=10)

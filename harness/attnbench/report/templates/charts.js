@@ -19,15 +19,32 @@ function chartConfig() {
 
 // The charts with a row for each name. The facet with the most names determines the height of a chart.
 const NAME_FIELDS = { exponents: "variant", crossovers: "pair" };
+const TICK_FIELDS = { reaches: "largest", scalings: "devices" };  // the fields whose values are the ticks, if not the length
 
-function sized(spec, box, rows) {
-  const width = box.clientWidth, columns = width < 560 ? 1 : width < 900 ? 2 : 3;
-  const copy = structuredClone(spec);
-  copy.columns = columns;
-  copy.spec.width = Math.max(180, Math.floor(width / columns) - 78);
-  const name = NAME_FIELDS[box.dataset.chart];
-  if (name) copy.spec.height = 22 * Math.max(...grouped(rows, (row) => row.setting).map((facet) => new Set(facet.map((row) => row[name])).size));
-  return copy;
+const lengthText = (length) => length >= 1024 && length % 1024 === 0 ? `${length / 1024}k` : `${length}`;
+
+// Returns the specification of a chart with the size of the page and the data. Settings with a single length become a dot plot.
+function complete(spec, box, rows) {
+  const width = box.clientWidth, columns = width < 560 ? 1 : width < 900 ? 2 : 3, name = box.dataset.chart;
+  const { usermeta, ...main } = spec, settings = grouped(rows, (row) => row.setting);
+  const isSingle = (ofSetting) => usermeta?.dots && new Set(ofSetting.map((row) => row.length)).size === 1;
+  const single = settings.filter(isSingle).flat().map((row) => ({ ...row, setting: `${row.setting} · length ${lengthText(row.length)}` }));
+  const others = settings.filter((ofSetting) => !isSingle(ofSetting)).flat();
+  const sized = (part, shown, names) => {
+    const copy = structuredClone(part);
+    copy.columns = columns;
+    copy.spec.width = Math.max(180, Math.floor(width / columns) - (part === main ? 78 : 150));
+    if (names) copy.spec.height = 22 * Math.max(...grouped(shown, (row) => row.setting).map((facet) => new Set(facet.map((row) => row[names])).size));
+    return copy;
+  };
+  const parts = [];
+  if (others.length) parts.push(sized(main, others, NAME_FIELDS[name]));
+  if (single.length) parts.push(sized(usermeta.dots, single, usermeta.names));
+  const ticks = [...new Set(others.map((row) => row[TICK_FIELDS[name] ?? "length"]))].sort((a, b) => a - b);
+  return {
+    ...(parts.length === 1 ? parts[0] : { vconcat: parts }),
+    params: [{ name: "ticks", value: ticks }], datasets: { rows: others, points: single },
+  };
 }
 
 // Returns the rows that a chart shows; `shown` contains the rows of the cells, and the rows of derived values by chart.
@@ -56,7 +73,7 @@ async function drawChart(box, specs, rows) {
   more.hidden = left === 0;
   more.firstElementChild.textContent = `${left} further setting${left > 1 ? "s" : ""}: narrow the filters or`;
   drawnCharts.get(box)?.finalize();
-  const result = await vegaEmbed(box, { ...sized(specs[name], box, shown), datasets: { rows: shown } }, {
+  const result = await vegaEmbed(box, complete(specs[name], box, shown), {
     actions: false, renderer: "svg", config: chartConfig(), tooltip: { theme: isDark() ? "dark" : "light" },
     loader: { load: () => Promise.reject(new Error("no network")) },
   });
