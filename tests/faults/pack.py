@@ -1,7 +1,8 @@
 """A plugin whose variants crash, hang or misbehave in other ways. The name of each variant describes its fault.
 
 Apart from its fault, each variant computes the right answer. The `harmless` and `wrong` variants combine several
-faults; the workload's sequence length determines which one occurs.
+faults; the workload's sequence length determines which one occurs. A variant that hangs first creates a file in the
+folder HANGING, whose name is its process id.
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -79,13 +81,20 @@ def recurse_to_death(output):
     return functools.reduce(lambda *_: recurse_to_death(output), (1, 2))
 
 
+def hang_from_here():
+    """Tell the test that the rest of this process hangs, so that the test need not wait for the real deadline."""
+    Path(os.environ["HANGING"], str(os.getpid())).touch()
+
+
 def hold_the_interpreter(output):
     """Sleep in C without releasing the GIL."""
+    hang_from_here()
     ctypes.PyDLL(None).sleep(600)
 
 
 def spin(output):
     """Loop forever in Python."""
+    hang_from_here()
     while True:
         pass
 
@@ -143,6 +152,7 @@ def handle_signals(output):
     """Handle the usual termination signals without exiting, and sleep forever."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, lambda *_: None)
+    hang_from_here()
     while True:
         time.sleep(600)
 

@@ -1,6 +1,7 @@
 """Workers are forked from a process that has already imported torch, but otherwise start like new processes."""
 
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -9,13 +10,15 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from attnbench.isolation import forkserver_client, worker_process
+from attnbench.isolation import log as log_module
 from attnbench.isolation.forkserver_main import ForkRequest
-from attnbench.isolation.log import WorkerLog
+from attnbench.isolation.log import OUTPUT_TIMEOUT_S, QUIET_S, WorkerLog
 from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import CloseRequest
 
@@ -40,7 +43,7 @@ def reply_of(tmp_path, monkeypatch):
         monkeypatch.setattr(worker_process, "ENTRY", str(script))
         monkeypatch.setattr(worker_process, "PRELOADED", imports)
         workers.append(WorkerProcess(environment or {}, cores))
-        return json.loads(workers[-1]._line(time.monotonic() + 60))
+        return json.loads(workers[-1]._line(time.monotonic() + 300))
 
     yield run
     monkeypatch.setattr(worker_process, "GRACE_S", 0.05)
@@ -116,8 +119,43 @@ def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, 
     worker = WorkerProcess({})
     worker.log_to(tmp_path / "log")
     with pytest.raises(WorkerLostError, match=reason):
-        worker.request(CloseRequest(), lambda _: 30.0)
+        worker.request(CloseRequest(), lambda _: 300.0)
     assert ("ValueError" in (tmp_path / "log").read_text()) if "raise" in text else not (tmp_path / "log").exists()
+
+
+def test_a_worker_may_exit_long_after_it_closed_its_pipes(tmp_path, monkeypatch):
+    """The exit code of a worker is reported even if the worker takes longer to exit than it is given when stopped."""
+    script = tmp_path / "worker.py"
+    script.write_text("import os, sys\nos.close(int(sys.argv[2]))\nos._exit(7)\n")
+    monkeypatch.setattr(worker_process, "ENTRY", str(script))
+    monkeypatch.setattr(worker_process, "PRELOADED", ())
+    monkeypatch.setattr(worker_process, "GRACE_S", 0.0)
+    with pytest.raises(WorkerLostError, match="the process exited with code 7"):
+        WorkerProcess({}).request(CloseRequest(), lambda _: 300.0)
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "exits_s", "waited_s"),
+    [
+        ((0, 0, 9, 9, 0), 60.0, 0.5),
+        ((), 60.0, OUTPUT_TIMEOUT_S),
+        (itertools.repeat(1), 60.0, OUTPUT_TIMEOUT_S),
+        ((), 0.2, 0.2),
+    ],
+    ids=["late", "none", "endless", "exit"],
+)
+def test_output_is_awaited_until_no_more_arrives(monkeypatch, arrivals, exits_s, waited_s):
+    """The wait ends when output has arrived and no more follows, when the worker exits, or at the time limit."""
+    log, bytes_arriving, now_s = WorkerLog(), iter(arrivals), 0.0
+
+    def sleep(duration_s):
+        nonlocal now_s
+        now_s += duration_s
+        log.received += next(bytes_arriving, 0)
+
+    monkeypatch.setattr(log_module, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
+    log.wait_for_more(0, lambda: now_s < exits_s)
+    assert now_s == pytest.approx(waited_s, abs=QUIET_S)
 
 
 def test_output_before_the_log_file_is_chosen_is_kept(tmp_path):
@@ -141,7 +179,7 @@ def test_a_killed_fork_server_is_replaced(reply_of):
     os.kill(parent, signal.SIGKILL)
     lost = next(iter(WorkerProcess._running))
     with pytest.raises(WorkerLostError, match="killed by SIGKILL"):
-        lost.request(CloseRequest(), lambda _: 30.0)
+        lost.request(CloseRequest(), lambda _: 300.0)
     assert not running.is_running() or running.status() == psutil.STATUS_ZOMBIE
     assert reply_of("reply(os.getppid())") != parent
 
@@ -168,7 +206,7 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
         import sys, time
         from attnbench.isolation import worker_process
         worker_process.ENTRY, worker_process.PRELOADED = sys.argv[1], ()
-        print(worker_process.WorkerProcess({})._line(time.monotonic() + 60).decode(), flush=True)
+        print(worker_process.WorkerProcess({})._line(time.monotonic() + 300).decode(), flush=True)
         time.sleep(600)
     """
     supervisor = subprocess.Popen(
@@ -181,7 +219,7 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
         supervisor.kill()
         supervisor.wait()
         supervisor.stdout.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while any(folder.exists() for folder in found) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(folder.exists() for folder in found)

@@ -41,9 +41,9 @@ def test_traits_are_tested_once_for_each_source(stubbed, monkeypatch):
 
 
 @pytest.mark.parametrize("behaviour", ["exit", "raw", "hang:check"])
-def test_a_variant_whose_trait_tests_fail_to_run_has_no_traits(stubbed, outcomes, monkeypatch, behaviour):
+@pytest.mark.usefixtures("simulated_deadlines")
+def test_a_variant_whose_trait_tests_fail_to_run_has_no_traits(stubbed, outcomes, behaviour):
     """If a trait test exits, sends an invalid reply or hangs, the variant has no traits, but its cells are still ok."""
-    monkeypatch.setattr(variant_traits, "TIMEOUT_S", 0.3)
     stubbed.behave(alpha={"check": behaviour})
     run, _ = stubbed.run("alpha")
     assert read_manifest(run)["traits"] == {"cpu:0": {}}

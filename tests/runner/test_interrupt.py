@@ -15,6 +15,7 @@ from attnbench import store
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute
 
+LONG_S = 300.0  # longer than anything takes here, even on a busy machine
 SHAPE = [
     "-v",
     "alpha,beta",
@@ -43,19 +44,41 @@ def command(stubbed, tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "STUB_INTERRUPTS": str(tmp_path / "interrupts"),
+            },
         )
         started.append(process)
-        deadline = time.monotonic() + 60
-        while ("beta", 24) not in opened(stubbed) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.1)
+        wait_until(lambda: ("beta", 24) in opened(stubbed))
         return process
 
     yield start
     for process in started:
         process.kill()
         process.communicate()
+
+
+def wait_until(condition):
+    """Wait until the condition is true. Raises TimeoutError if it is false for very long."""
+    deadline = time.monotonic() + LONG_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
+def interrupt(process, tmp_path):
+    """Send a SIGINT and wait until the run has counted it."""
+    counted = tmp_path / "interrupts"
+
+    def count():
+        return len(counted.read_text().splitlines()) if counted.exists() else 0
+
+    before = count()
+    os.kill(process.pid, signal.SIGINT)
+    wait_until(lambda: count() > before)
 
 
 def opened(stubbed):
@@ -75,11 +98,10 @@ def test_one_interrupt_finishes_the_current_step(stubbed, command, tmp_path):
     released = tmp_path / "released"
     stubbed.behave(beta={"24": {"open": f"until:{released}"}})
     process = command()
-    os.kill(process.pid, signal.SIGINT)
-    time.sleep(0.5)
+    interrupt(process, tmp_path)
     assert process.poll() is None  # the process is still waiting for the current step to finish
     released.touch()
-    _, output = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=LONG_S)
     assert process.returncode == 130
     run = tmp_path / "r"
     assert f"interrupted; to continue: attnbench run --resume {run}" in output
@@ -98,13 +120,10 @@ def test_two_interrupts_stop_at_once(stubbed, command, tmp_path):
     stubbed.behave(beta={"24": {"open": "hang:prepare"}})
     process = command()
     assert stubbed.workers()
-    os.kill(process.pid, signal.SIGINT)
-    time.sleep(0.3)
+    interrupt(process, tmp_path)
     assert process.poll() is None
-    began = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
-    _, output = process.communicate(timeout=60)
-    assert time.monotonic() - began < 30  # the hanging step would take ten minutes
+    _, output = process.communicate(timeout=LONG_S)  # the hanging step would take ten minutes
     assert process.returncode == 130
     run = tmp_path / "r"
     assert "attnbench run --resume" in output

@@ -7,8 +7,8 @@ import pytest
 
 from attnbench.plan.catalog import Catalog, PluginEntry
 from attnbench.plugins.loading import named_source
-from attnbench.runner import observer_process as observing
 from attnbench.runner.observer_process import Observers
+from hanging import HANG
 
 NOTING = """
 from attnbench import hookimpl
@@ -58,10 +58,10 @@ def test_an_observer_that_raises_does_not_affect_the_others(observers, tmp_path)
     assert all("observer_0" in problem and "/nowhere/at/all" in problem for problem in running.problems)
 
 
-@pytest.mark.parametrize(("fault", "word"), [("import os; os._exit(3)", "code 3"), ("import time; time.sleep(60)", "")])
-def test_an_observer_that_exits_or_hangs_ends_observing(observers, fault, word, monkeypatch):
+@pytest.mark.parametrize(("fault", "word"), [("import os; os._exit(3)", "code 3"), (HANG, "no reply within")])
+@pytest.mark.usefixtures("simulated_deadlines")
+def test_an_observer_that_exits_or_hangs_ends_observing(observers, fault, word):
     """If an observer exits or hangs, this is reported once, and no observer receives further events."""
-    monkeypatch.setattr(observing, "IMPORT_TIMEOUT_S", 20.0 if word else 3.0)
     text = f"from attnbench import hookimpl\n@hookimpl\ndef attnbench_record_stored(record):\n    {fault}\n"
     running = observers(text)
     for _ in range(3):

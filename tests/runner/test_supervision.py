@@ -41,9 +41,9 @@ BLOCK = {"type": "Block", "samples_ns": [1.0], "calls_per_sample": 1, "wall_ns":
         ("close", "memory"),
     ],
 )
-def test_each_phase_has_a_deadline(stubbed, outcomes, monkeypatch, operation, phase):
+@pytest.mark.usefixtures("simulated_deadlines")
+def test_each_phase_has_a_deadline(stubbed, outcomes, operation, phase):
     """A phase that exceeds its deadline is recorded as a timeout, and the other variant is still measured."""
-    monkeypatch.setitem(limits.DEADLINES_S, phase, 0.3)
     stubbed.behave(alpha={operation: f"hang:{phase}"})
     run, _ = stubbed.run()
     record = outcomes(run)["alpha", 16]
@@ -175,9 +175,9 @@ def test_no_block_is_timed_in_a_process_whose_profiler_is_still_attached(stubbed
     ],
     ids=["crash", "hang", "error", "reply"],
 )
-def test_a_failed_profile_does_not_lose_the_measured_times(stubbed, outcomes, monkeypatch, profile, reason):
+@pytest.mark.usefixtures("simulated_deadlines")
+def test_a_failed_profile_does_not_lose_the_measured_times(stubbed, outcomes, profile, reason):
     """If the profile fails, the cell's times are kept, and the record gives the reason why the kernels are unknown."""
-    monkeypatch.setitem(limits.DEADLINES_S, "profile", 0.3)
     stubbed.behave(alpha={"profile": profile})
     run, _ = stubbed.run("alpha", "beta")
     record = outcomes(run)["alpha", 16]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 MAX_LOG_BYTES = 1024 * 1024  # maximum size of a cell's log; further output is dropped
-GRACE_S = 1.0  # maximum time for reading the rest of the output after a worker has exited
+GRACE_S = 10.0  # maximum time for reading the rest of the output after a worker has exited
+# Output that was asked for, such as a dump of the stacks, is complete once none has arrived for QUIET_S. The wait is
+# limited, because a worker may never write anything, or never stop.
+QUIET_S, OUTPUT_TIMEOUT_S = 0.1, 5.0
 
 
 class WorkerLog:
@@ -23,6 +28,7 @@ class WorkerLog:
         self._lock = threading.Lock()
         self._path: Path | None = None
         self._written = 0
+        self.received = 0  # bytes of output so far, including those that were dropped
         self._early = b""
         self._thread = threading.Thread(target=self._pump, daemon=True)
 
@@ -47,6 +53,18 @@ class WorkerLog:
         with self._lock:
             return self._path if self._written else None
 
+    def wait_for_more(self, received: int, alive: Callable[[], bool]) -> None:
+        """Wait until there are more than `received` bytes of output, and until the worker stops writing more.
+
+        The wait ends after `OUTPUT_TIMEOUT_S` seconds, or if `alive` returns False because the worker has exited.
+        """
+        deadline = time.monotonic() + OUTPUT_TIMEOUT_S
+        while alive() and time.monotonic() < deadline:
+            before = self.received
+            time.sleep(QUIET_S)
+            if received < before == self.received:
+                return
+
     def close(self) -> None:
         """Wait until all output is stored.
 
@@ -58,6 +76,7 @@ class WorkerLog:
         while chunk := os.read(self._reading, 1 << 16):
             with self._lock:
                 self._store(chunk)
+                self.received += len(chunk)
         os.close(self._reading)
 
     def _store(self, data: bytes) -> None:

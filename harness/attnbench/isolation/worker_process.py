@@ -41,6 +41,9 @@ ENTRY = worker.__name__  # the name of the module, or the path of the script, th
 PRELOADED = (f"{worker.__name__}.cell",)  # this module imports torch, so it is preloaded for workers that need torch
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 GRACE_S = 1.0  # time between SIGTERM and SIGKILL
+# A process that exits or crashes closes its pipes first, and then needs time, for example to free the memory of a GPU.
+# If it is still running after this time, it has only closed its pipes.
+EXIT_TIMEOUT_S = 10.0
 KILL_TIMEOUT_S = 10.0  # a process may take this long to exit after SIGKILL
 
 
@@ -211,8 +214,9 @@ class WorkerProcess:
 
     def _timed_out(self) -> WorkerLostError:
         """End a worker that has missed its deadline, and return the error to raise."""
+        received = self._log.received
         self._signal(os.kill, signal.SIGUSR1)  # makes faulthandler write the stacks of all threads to the log
-        time.sleep(0.1)
+        self._log.wait_for_more(received, lambda: self.alive)
         self._kill()
         return WorkerLostError("timeout", self.phase, f"no reply within the deadline of phase {self.phase}")
 
@@ -221,7 +225,7 @@ class WorkerProcess:
 
         The error explains what happened to the worker.
         """
-        code = self._process.wait(GRACE_S)
+        code = self._process.wait(EXIT_TIMEOUT_S)
         self._kill()
         if code == -signal.SIGKILL and oom_kill_count() > self._oom_kills_before:
             return WorkerLostError("out_of_memory", self.phase, "killed by the kernel: the machine ran out of memory")
