@@ -113,8 +113,8 @@ def test_explain_says_why_a_cell_is_stale(stubbed, command, monkeypatch):
 
 def test_a_failed_baseline_is_retried_even_if_its_control_is_ok(stubbed, outcomes, tmp_path):
     """With --retry-failed, a baseline's failed cell is measured again even if its A/A control succeeded."""
-    failure = {"type": "FailedReply", "status": "error", "phase": "conform", "reason": "RuntimeError: once"}
-    stubbed.behave(alpha={"close": {"once": str(tmp_path / "met"), "do": failure}})
+    failure = {"type": "FailedReply", "status": "error", "phase": "measure", "reason": "RuntimeError: once"}
+    stubbed.behave(alpha={"block": {"once": str(tmp_path / "met"), "do": failure}})
     run, summary = stubbed.run()
     assert outcomes(run)["alpha", 16].status == "error"
     assert [record.status for record in read_run(run).records if record.control] == ["ok"]
