@@ -19,7 +19,7 @@ from attnbench.store import read_manifest, read_run
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'attnbench[ray]'")
 
 BUDGET = MeasureConfig(budget_s=0.2, warm_up_max_s=0.1)
-START_TIMEOUT_S = 120.0  # a node must start measuring within this time
+START_TIMEOUT_S = 600.0  # a node must start measuring within this time
 POLL_S = 0.05
 
 
@@ -112,7 +112,7 @@ def test_the_cells_of_a_killed_node_run_on_another_of_its_type(tmp_path, cluster
     assert len(started) > 6, "the cells of the killed node were not started again"
     cells = [record.cell_id for record in read_run(run).records if not record.control]
     assert len(cells) == len(set(cells)) == 6
-    assert not psutil.wait_procs(victims, timeout=10)[1], "workers of the killed node are still running"
+    assert not psutil.wait_procs(victims, timeout=300)[1], "workers of the killed node are still running"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_notebook_runs_on_tiny_sizes(tmp_path, monkeypatch):
         line.partition("=")[0] for line in TINY_PARAMETERS.splitlines()
     ]
     parameters.source = TINY_PARAMETERS
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert {"text/html", "image/png"} <= kinds

@@ -26,7 +26,7 @@ HOLDER = """
     worker_process.ENTRY, worker_process.PRELOADED = sys.argv[1], ()
     with locks.hold(choose_devices(["cpu:0"])):
         worker = worker_process.WorkerProcess({})
-        print(worker._line(time.monotonic() + 60).decode(), flush=True)
+        print(worker._line(time.monotonic() + 300).decode(), flush=True)
         time.sleep(600)
 """
 LEAVES_A_CHILD = """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnbench.plan.catalog import VariantEntry
     from attnbench.plan.devices import Device
 
-TIMEOUT_S = 20.0  # applies to each test and to the import of the plugin
+TIMEOUT_S = 120.0  # applies to each test and to the import of the plugin
 # The verdict on a trait for each test status. If the tests of a trait have different statuses, the one that is listed
 # first here decides.
 VERDICTS = {"failed": "no, though claimed", "hint": "no", "passed": "yes", "skipped": "not run"}
