@@ -222,6 +222,32 @@ def test_without_javascript_the_page_has_verdicts_tables_and_figures(visit, repo
     assert "worker died" in page.locator("#coverage-section").text_content()
 
 
+def test_print_has_figures_and_tables_and_no_controls(visit, report):
+    """In print, figures replace the charts, folds are open, colours are kept, and there is no control or dark theme."""
+    page = visit(report, "#theme=dark&device=NVIDIA+H200")
+    on_screen = page.locator("figure img:visible").count()
+    page.emulate_media(media="print")
+    assert (on_screen, page.locator("figure img:visible").count()) == (0, 2)  # the figures of the chosen device
+    assert page.evaluate("[...document.querySelectorAll('figure img')].every(image => image.naturalWidth > 0)")
+    for control in (".filters", "#legend", "#csv", "figure.chart", "#cells > button"):
+        assert page.locator(f"{control}:visible").count() == 0, control
+    assert page.locator("#provenance td").first.is_visible()
+    style = "element => [getComputedStyle(element).printColorAdjust, getComputedStyle(element).backgroundColor]"
+    assert page.locator("td.square:visible").first.evaluate(style)[0] == "exact"
+    assert page.locator("body").evaluate(style)[1] == "rgb(255, 255, 255)"
+
+
+def test_folds_are_open_while_the_page_is_printed(visit, report):
+    """Printing opens all folds and closes them afterwards."""
+    page = visit(report)
+    before = page.locator("details[open]").count()
+    closed = "document.querySelectorAll('details:not([open])').length"
+    page.evaluate(f"addEventListener('beforeprint', () => {{ window.closedInPrint = {closed}; }})")
+    page.pdf()
+    assert page.evaluate("window.closedInPrint") == 0
+    assert 0 < page.locator("details[open]").count() == before < page.locator("details").count()
+
+
 def test_hostile_names_are_shown_as_text(visit, tmp_path):
     """HTML in a run's names and reasons is shown as text in tables, charts, dialogs and tooltips."""
     cells = synthetic.workloads(seqs=(512, 1024), masks=("none",), directions=("forward",))

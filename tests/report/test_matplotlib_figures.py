@@ -1,5 +1,7 @@
 """The printed figures."""
 
+import pytest
+
 from attnbench.report.matplotlib_figures import draw
 
 
@@ -31,3 +33,12 @@ def test_values_at_several_lengths_are_at_their_lengths():
     (axes,) = draw(plot_of(512, 1024)).axes
     assert [line.get_xdata().tolist() for line in axes.lines] == [[512, 1024]] * 2
     assert axes.get_xticks().tolist() == [512, 1024]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_the_label_of_the_vertical_axis_is_inside_the_figure(columns):
+    """The label of the vertical axis is not cut off, however many facets share the width."""
+    plot = plot_of(512, 1024)
+    figure = draw({**plot, "facets": plot["facets"] * columns})
+    figure.draw_without_rendering()
+    assert figure.axes[0].yaxis.label.get_window_extent().x0 >= 0

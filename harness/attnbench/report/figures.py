@@ -31,8 +31,9 @@ FORMATS = ("svg", "png", "pdf")
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure on disk: its title, a description for readers who can't see it, and its files by format."""
+    """A figure on disk: its device, its title, a description for readers who can't see it, and its files by format."""
 
+    device_name: str
     title: str
     description: str
     files: dict[str, Path]
@@ -119,7 +120,7 @@ def _planned(results: Results, folder: Path) -> list[tuple[ReportFigure, Plot]]:
                     "facets": [_facet(series, chart, styles, baseline) for series in usable[:MAX_FACETS]],
                 }
                 title = f"{chart.titled(baseline)} on {device}"
-                planned.append((ReportFigure(title, _description(title, usable, chart.note), files), plot))
+                planned.append((ReportFigure(device, title, _description(title, usable, chart.note), files), plot))
     return planned
 
 

@@ -57,7 +57,8 @@ def runtime() -> str:
     return script
 
 
-NOSCRIPT_CHARTS = ("latency", "speedup")  # if JavaScript is off, the page shows the printed figures of these charts
+# In print and without JavaScript, the page shows the printed figures of these charts; all of them would be too large.
+STATIC_CHARTS = ("latency", "speedup")
 SVG_PATH, DECIMALS = re.compile(r' d="[^"]*"'), re.compile(r"(\.\d\d)\d+")
 SCRIPTS = ("state.js", "data.js", "charts.js", "coverage.js", "app.js")
 
@@ -70,8 +71,8 @@ def interactive_parts(content: Content) -> dict[str, Any]:
 def to_page(content: Content, process: FigureProcess, interactive: Mapping[str, Any]) -> str:
     """Return the page as HTML.
 
-    `process` must have finished drawing the figures. If packages of the `report` extra are missing, the page shows the
-    printed figures instead of interactive charts.
+    `process` must have finished drawing the figures. Printed figures replace the interactive charts in print, without
+    JavaScript, and if packages of the `report` extra are missing.
     """
     missing = missing_packages()
     return (
@@ -82,7 +83,7 @@ def to_page(content: Content, process: FigureProcess, interactive: Mapping[str, 
             figures=[
                 _inlined(figure)
                 for figure in process.figures
-                if missing or figure.files["svg"].stem.startswith(NOSCRIPT_CHARTS)
+                if missing or figure.files["svg"].stem.startswith(STATIC_CHARTS)
             ],
             not_drawn=process.note,
             method=METHOD,
@@ -133,4 +134,4 @@ def _inlined(figure: ReportFigure) -> dict[str, Any]:
     text = figure.files["svg"].read_text(encoding="utf-8").replace("\n", " ")
     text = SVG_PATH.sub(lambda path: DECIMALS.sub(r"\1", path[0]), text)  # two decimals are enough on a screen
     text = quote(text, safe=" =:/?&;,.()-+'")
-    return {"title": figure.title, "description": figure.description, "source": f"data:image/svg+xml,{text}"}
+    return {**vars(figure), "source": f"data:image/svg+xml,{text}"}

@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from attnbench.report.chart_definitions import LENGTH_TITLE
 
 ONE_COLUMN, TWO_COLUMNS = 3.35, 7.0  # figure widths in inches, for a paper with two columns
+LABEL_INCHES = 0.36  # distance of a vertical axis to its label
 # The value None omits an entry. Dates and versions are omitted, so that identical plots produce byte-identical files.
 METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
@@ -93,14 +94,15 @@ def draw(plot: Plot) -> Figure:
         handles.update(_facet(axes, facets[index], plot))
         axes.set_ylabel(plot["axis_title"] if index % columns == 0 else "")
         axes.set_xlabel(LENGTH_TITLE if index >= len(facets) - columns else "")
-        # Fix the positions of the axis labels. Otherwise, matplotlib measures every tick label to place them.
-        axes.xaxis.set_label_coords(0.5, -0.17)
-        axes.yaxis.set_label_coords(-0.19, 0.5)
     shown = sorted(handles)
     legend_box = figure.legend(
         [handles[name] for name in shown], shown, loc="lower center", ncols=in_line, frameon=False
     )
     _set_margins(figure, legend)
+    for axes in figure.axes:
+        # Fix the positions of the axis labels. Otherwise, matplotlib measures every tick label to place them.
+        axes.xaxis.set_label_coords(0.5, -0.17)
+        axes.yaxis.set_label_coords(-LABEL_INCHES / (width * axes.get_position().width), 0.5)
     _disable_ligatures([*legend_box.get_texts(), *(text for axes in figure.axes for text in (axes.title, *axes.texts))])
     return figure
 

@@ -55,6 +55,16 @@ function setUpTheme() {
   show();
 }
 
+// Opens all folds while the page is printed.
+function setUpPrint() {
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const fold of opened) fold.open = true;
+  });
+  addEventListener("afterprint", () => { for (const fold of opened) fold.open = false; });
+}
+
 // Hides the static parts that do not match the filters. The settings of these parts are in data attributes.
 function showStatic() {
   for (const part of document.querySelectorAll("[data-device]")) {
@@ -104,6 +114,7 @@ async function start() {
   const open = (cell) => setState({ cell: cell.index });
   let last = "";
   setUpTheme();
+  setUpPrint();
   setUpFilters(cells, data);
   setUpLegend(cells, data);
   const render = () => {
