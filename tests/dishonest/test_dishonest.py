@@ -58,6 +58,11 @@ TRICKS = {
     "sets_threads": "number of threads",
 }
 
+# These tricks are detected by the times of calls. One call that another process interrupts can hide them, so they are
+# measured again, up to ATTEMPTS times, until they are caught.
+DETECTED_BY_TIMES = ("cached_by_content", "cached_from_the_third_call", "reads_the_sampler", "sleeps_in_warm_up")
+ATTEMPTS = 5
+
 
 @pytest.fixture(scope="module")
 def shared():
@@ -93,7 +98,10 @@ def test_an_honest_variant_passes(workload, outcome):
 @pytest.mark.parametrize("trick", TRICKS)
 def test_a_dishonest_variant_is_caught(trick, outcome):
     """Each trick gets the status incorrect or error, with a reason that describes the trick."""
-    status, reason = outcome(trick, WORKLOAD)
+    for _ in range(ATTEMPTS if trick in DETECTED_BY_TIMES else 1):
+        status, reason = outcome(trick, WORKLOAD)
+        if status != "ok":
+            break
     assert status in ("incorrect", "error"), (status, reason)
     assert re.search(TRICKS[trick], reason), reason
 
