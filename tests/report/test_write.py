@@ -78,7 +78,7 @@ def test_wrong_results_are_shown_but_never_ranked(run, written):
     assert "WRONG" in (written[0] / "report.md").read_text()
     for table in headline(attnbench.load(run), "sdpa"):
         places = {cells[0].text: [cell.text for cell in cells[1:]] for cells in table.rows}
-        assert places["forgets-a-key"] == ["0 / 3", "0", "0", "", "", ""]
+        assert places["forgets-a-key"] == ["0 / 3, 3 WRONG", "0", "0", "", "", ""]
         assert "linear-attention" not in places
 
 

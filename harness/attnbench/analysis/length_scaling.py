@@ -106,7 +106,7 @@ def reaches(results: Results) -> list[Reach]:
     Cells in which the harness itself ran out of memory say nothing about the variant's limit, so they are left out.
     """
     cells = results.exact
-    cells = cells[[HARNESS_OUT_OF_MEMORY not in (flags or ()) for flags in cells["flags"]]]
+    cells = cells[cells["flags"].map(lambda flags: HARNESS_OUT_OF_MEMORY not in (flags or ())).astype(bool)]
     cells = cells[~cells["control"] & ~cells["status"].isin(["unsupported", "interrupted"])]
     lines = series(cells)
     short = {line.setting for line in lines if (line.frame["status"] == OUT_OF_MEMORY).any()}
