@@ -8,7 +8,6 @@ not set, the `results` folder.
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.analysis.dispatch_table import Region, from_json, pick, regions
+from attnbench.analysis.dispatch_table import Region, pick, read_table, regions
 from attnbench.device_names import device_type
-from attnbench.errors import UsageError, describe
+from attnbench.errors import UsageError
 from attnbench.plan.devices import list_devices
 from attnbench.plugins.loading import Plugin, entry_point_sources, load_all
 from attnbench.plugins.variant import Variant
@@ -221,11 +220,7 @@ def _table(source: str) -> tuple[Region, ...]:
         from attnbench.analysis.results import Results
 
         return tuple(regions(Results.load(path)))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"dispatch table {source!r} can't be read: {describe(error)}") from None
-    return tuple(from_json(content if isinstance(content, dict) else {}))
+    return tuple(read_table(path))
 
 
 @functools.lru_cache(maxsize=64)

@@ -26,6 +26,7 @@ BYTES_PER_RECORD = 128 * 1024  # disk space to allow for each record and its sha
 _write = os.write  # a separate name, so that a test can simulate a full disk
 SPARE_BYTES = 32 * 1024 * 1024  # free disk space that a run needs in addition to the space for its records
 MAX_LINE_BYTES = 64 * 1024 * 1024  # larger than any record that attnbench writes
+MAX_SKIPPED_LINES = 100_000  # once this many lines of a file are not records, the rest of the file is not read
 
 
 @dataclass
@@ -52,12 +53,12 @@ class RecordWriter:
             # A crash left the last line incomplete: end it, so that the next record starts a new line.
             os.write(self._descriptor, b"\n")
 
-    def append(self, record: Record) -> None:
-        """Write one record and sync it to disk.
+    def append(self, *records: Record) -> None:
+        """Write one or more records and sync them to disk.
 
-        Raises StorageError if the record can't be written, for example on a full disk. Earlier records stay intact.
+        Raises StorageError if they can't be written, for example on a full disk. Earlier records stay intact.
         """
-        data = record.to_line().encode()
+        data = "".join(record.to_line() for record in records).encode()
         size = os.fstat(self._descriptor).st_size
         try:
             while data:
@@ -127,17 +128,27 @@ def read_run(run: Path) -> Reading:
         except ValueError as error:
             reading.problems.append(f"{printable(path.name)}: {error}")
             continue
-        for number, line in enumerate(_lines(path), 1):
-            try:
-                fields = parse(line)
-            except ValueError:
-                reading.torn_lines += 1
-                continue
-            try:
-                reading.records.append(Record.from_json(fields))
-            except RecordError as error:
-                reading.problems.append(f"{printable(path.name)}:{number}: {error}")
+        _read_records(path, reading)
     return reading
+
+
+def _read_records(path: Path, reading: Reading) -> None:
+    """Add the records of a file to `reading`. Stops reading if too many lines of the file are not records."""
+    skipped = 0
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            reading.records.append(Record.from_json(parse(line)))
+            continue
+        except RecordError as error:
+            reading.problems.append(f"{printable(path.name)}:{number}: {error}")
+        except ValueError:
+            reading.torn_lines += 1
+        skipped += 1
+        if skipped == MAX_SKIPPED_LINES:
+            reading.problems.append(
+                f"{printable(path.name)}:{number}: {skipped} lines are not records, so the rest of the file is not read"
+            )
+            return
 
 
 def latest(run: Path) -> dict[tuple[str, str], Record]:

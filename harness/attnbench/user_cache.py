@@ -20,7 +20,7 @@ def read_cached(name: str) -> Any:
     """Return the JSON value of a file in the cache, or None if the file does not exist or can't be read."""
     try:
         return json.loads((cache_folder() / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -6,12 +6,16 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
 
 from attnbench.analysis.series import SETTING as SERIES
 from attnbench.analysis.series import TITLE, series
-from attnbench.errors import UsageError
+from attnbench.errors import UsageError, WorkloadError, describe
+from attnbench.untrusted import mapping, parse
 from attnbench.workloads.workload import AXES
 
 if TYPE_CHECKING:
@@ -28,6 +32,9 @@ SETTING = ("device_name", *NEAR, *EXACT)
 DEFAULTS = {"mode": "hot", "form": "self", **{name: axis.default for name, axis in AXES.items() if axis.is_optional}}
 COLUMNS = ["variant", "workload_id", "length", "latency_ms", "leads", *SETTING]
 FOLDS = 5  # number of folds in the cross-validation
+
+
+Length = Annotated[int, msgspec.Meta(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,8 @@ class Region:
     margin: float | None
     shapes: int
     clear: int
-    length_from: int
-    length_to: int
+    length_from: Length
+    length_to: Length
     setting: Mapping[str, Any]
 
 
@@ -100,6 +107,15 @@ def to_json(table: Iterable[Region]) -> dict[str, Any]:
     return {"schema": SCHEMA, "regions": [_row(region) for region in table]}
 
 
+def read_table(path: Path) -> list[Region]:
+    """Read a dispatch table from a file. Raises UsageError if the file can't be read or does not hold a table."""
+    try:
+        content = parse(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"dispatch table {str(path)!r} can't be read: {describe(error)}") from None
+    return from_json(mapping(content))
+
+
 def from_json(table: Mapping[str, Any]) -> list[Region]:
     """Create a dispatch table from the JSON values that `to_json` returns.
 
@@ -111,7 +127,7 @@ def from_json(table: Mapping[str, Any]) -> list[Region]:
         )
     try:
         return [_region_of({**DEFAULTS, **row}) for row in table["regions"]]
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, WorkloadError, msgspec.ValidationError) as error:
         raise UsageError(f"dispatch table does not fit schema {SCHEMA}: {error}") from None
 
 
@@ -122,8 +138,8 @@ def _row(region: Region) -> dict[str, Any]:
 
 def _region_of(row: Mapping[str, Any]) -> Region:
     outcome = {spec.name: row[spec.name] for spec in dataclasses.fields(Region) if spec.name != "setting"}
-    setting = {name: row[name] for name in SETTING}
-    return Region(**{**outcome, "order": tuple(row["order"]), "tied": tuple(row["tied"])}, setting=setting)
+    setting = {name: AXES[name].check(row[name]) if name in NEAR else row[name] for name in SETTING}
+    return msgspec.convert({**outcome, "setting": setting}, Region)
 
 
 def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:

@@ -28,6 +28,8 @@ from attnbench.cli.verify import verify
 from attnbench.errors import AttnbenchError, UsageError, describe
 from attnbench.untrusted import printable
 
+MAX_MESSAGE_LENGTH = 4_000  # in characters; a message may quote a value of any length
+
 app = typer.Typer(
     help="Check implementations of attention, time the correct ones, and report the results.",
     rich_markup_mode=None,  # plain help is just as readable and is printed in half the time
@@ -102,5 +104,8 @@ def _one_line(error: TyperException) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"attnbench: {printable(message)}", err=True)
+    shown = printable(message[: MAX_MESSAGE_LENGTH + 1])
+    if len(shown) > MAX_MESSAGE_LENGTH:
+        shown = f"{shown[:MAX_MESSAGE_LENGTH]}..."
+    typer.echo(f"attnbench: {shown}", err=True)
     return code

@@ -10,6 +10,8 @@ import typer
 from attnbench.cli.arguments import ResultsFolder
 from attnbench.errors import unknown
 
+MAX_SHOWN = 20  # skipped benchmarks whose reasons are printed
+
 
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON file written by pytest-benchmark.")],
@@ -30,6 +32,8 @@ def import_(
     if format_ != "pytest-benchmark":
         raise unknown("format", format_, ("pytest-benchmark",))
     done = import_pytest_benchmark(file, results, name or file.stem)
-    for reason in done.skipped:
+    for reason in done.skipped[:MAX_SHOWN]:
         typer.echo(f"skipped: {reason}", err=True)
+    if len(done.skipped) > MAX_SHOWN:
+        typer.echo(f"skipped: {len(done.skipped) - MAX_SHOWN} more", err=True)
     print(f"{done.benchmarks} benchmarks: {done.run}")

@@ -69,15 +69,16 @@ def entry_point_sources() -> list[PluginSource]:
     The sources are sorted by name, and their names are unique.
     """
     sources: list[PluginSource] = []
+    found: set[tuple[str, str]] = set()
     taken: set[str] = set()
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else ""
-        source = PluginSource(point.name, "entry point", point.value, origin)
-        if any(other.target == source.target and other.name == source.name for other in sources):
+        if (point.name, point.value) in found:
             continue  # Python found the same distribution twice on its path
+        found.add((point.name, point.value))
         name = point.name if point.name not in taken else f"{point.name} ({origin or point.value})"
         taken.add(name)
-        sources.append(PluginSource(name, source.kind, source.target, origin))
+        sources.append(PluginSource(name, "entry point", point.value, origin))
     return sources
 
 

@@ -6,7 +6,6 @@ Reports show these results but never rank them, because attnbench did not check 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,12 @@ from attnbench.analysis.load_runs import UNCHECKED
 from attnbench.errors import AttnbenchError, UsageError, describe
 from attnbench.record import Record
 from attnbench.store import RecordWriter, create_run
+from attnbench.untrusted import parse
 from attnbench.workloads.workload import AXES, Workload
 
 NEEDED = ("heads", "seq", "head_dim")
+MAX_BENCHMARKS = 100_000  # in one file
+MAX_LABEL_LENGTH, MAX_REASON_LENGTH = 100, 500  # in characters, of the message about a skipped benchmark
 FIELDS = tuple(name for name, axis in AXES.items() if not axis.surrounds)
 
 
@@ -46,9 +48,9 @@ def import_pytest_benchmark(file: Path, results: Path, name: str) -> ImportedRun
     for index, benchmark in enumerate(content["benchmarks"]):
         try:
             records.append(_record(benchmark, index, name, machine or {}, started))
-        except (AttnbenchError, TypeError, ValueError, KeyError, AttributeError) as error:
-            label = benchmark.get("name", index) if isinstance(benchmark, dict) else index
-            skipped.append(f"{label}: {describe(error)}")
+        except (AttnbenchError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+            label = str(benchmark.get("name", index) if isinstance(benchmark, dict) else index)
+            skipped.append(f"{label:.{MAX_LABEL_LENGTH}}: {describe(error):.{MAX_REASON_LENGTH}}")
     if not records:
         reasons = f" ({skipped[0]})" if skipped else ""
         raise UsageError(
@@ -56,19 +58,24 @@ def import_pytest_benchmark(file: Path, results: Path, name: str) -> ImportedRun
         )
     run = create_run(results, name, _manifest(file, name, started, machine or {}))
     writer = RecordWriter(run, "imported")
-    for record in records:
-        writer.append(record)
-    writer.close()
+    try:
+        writer.append(*records)
+    finally:
+        writer.close()
     return ImportedRun(run, len(records), tuple(skipped))
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse(file.read_bytes())
+    except (OSError, ValueError) as error:
         raise UsageError(f"{str(file)!r} can't be read as JSON: {describe(error)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("benchmarks"), list):
         raise UsageError(f"{str(file)!r} is not a pytest-benchmark file: expected an object with a list 'benchmarks'")
+    if len(content["benchmarks"]) > MAX_BENCHMARKS:
+        raise UsageError(
+            f"{str(file)!r} has {len(content['benchmarks'])} benchmarks: expected at most {MAX_BENCHMARKS}; split it"
+        )
     return content
 
 

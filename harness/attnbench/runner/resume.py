@@ -8,7 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from attnbench import store
+from attnbench.device_names import device_type
 from attnbench.errors import UsageError
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.catalog import Catalog, read_catalog
@@ -24,6 +27,22 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
 
 
+class _PlannedCell(msgspec.Struct):
+    variant: str
+    workload: dict[str, Any]
+    device: str
+
+
+class _ResumableManifest(msgspec.Struct):
+    """The entries of a manifest from which a run's cells are planned again."""
+
+    plan: list[_PlannedCell]
+    protocols: dict[str, dict[str, Any]]
+    environments: dict[str, dict[str, Any]]
+    devices: list[str] = []
+    frontier: list[str] = []
+
+
 def resumed(
     run: Path, *, retry_failed: bool = False, exhaustive: bool = False, executor: Executor = LOCAL_EXECUTOR
 ) -> tuple[Catalog, Plan]:
@@ -34,7 +53,7 @@ def resumed(
     cells that were not tried because they were predicted to run out of memory. Raises UsageError if a variant of the
     run is no longer available, or if a device is no longer available and has no replacement.
     """
-    manifest = store.read_manifest(run)
+    manifest = _read_manifest(run)
     store.require_space(run, len(manifest["plan"]))
     catalog = _catalog_of(manifest, store.plugin_arguments(manifest))
     every_device = store.measures_on_every_device(manifest)
@@ -64,12 +83,24 @@ def start_again(
     Each cell is given as (variant, workload, device). `plugins` are loaded in addition to those of the earlier run.
     Returns the new run's folder, catalog and plan.
     """
-    manifest = store.read_manifest(run)
+    manifest = _read_manifest(run)
     arguments = [*store.plugin_arguments(manifest), *plugins]
     catalog = _catalog_of(manifest, arguments)
     plan = _plan_of_cells(catalog, cells, manifest, LOCAL_EXECUTOR)
     request = Request(plugins=arguments, results=results, name=f"{run.name}-again-{secrets.token_hex(2)}")
     return start(request, catalog, plan), catalog, plan
+
+
+def _read_manifest(run: Path) -> dict[str, Any]:
+    """Return a run's manifest. Raises UsageError if the run's cells can't be planned from it."""
+    manifest = store.read_manifest(run)
+    try:
+        entries = msgspec.convert(manifest, _ResumableManifest)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"run {str(run)!r} can't be resumed: its {store.MANIFEST} does not fit: {error}") from None
+    for kind in sorted({device_type(cell.device) for cell in entries.plan} - entries.protocols.keys()):
+        raise UsageError(f"run {str(run)!r} can't be resumed: its {store.MANIFEST} has no protocol for {kind}")
+    return manifest
 
 
 def _catalog_of(manifest: Mapping[str, Any], plugins: Sequence[str]) -> Catalog:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from attnbench.errors import WorkloadError
 
 FORMAT = "COUNTqQUERYsSEQUENCE, joined by '_', e.g. '2q2k_32q1s1k'"
-SEGMENT = re.compile(r"(\d+)?q(\d+)(k)?(?:(?:s|kv)(\d+)(k)?)?")
+SEGMENT = re.compile(r"(\d{1,18})?q(\d{1,18})(k)?(?:(?:s|kv)(\d{1,18})(k)?)?")
 
 
 @dataclass(frozen=True)

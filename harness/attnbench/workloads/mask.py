@@ -55,9 +55,9 @@ class Mask:
         """Parse a mask such as `causal` or `window:128:0`. Raises WorkloadError if the text is not a mask."""
         if text in PLAIN_KINDS:
             return cls(text)
-        if match := re.fullmatch(r"window:(\d+):(\d+)", text):
+        if match := re.fullmatch(r"window:(\d{1,18}):(\d{1,18})", text):
             return cls("window", left=int(match[1]), right=int(match[2]))
-        if match := re.fullmatch(r"prefix:(\d+)", text):
+        if match := re.fullmatch(r"prefix:(\d{1,18})", text):
             return cls("prefix", prefix=int(match[1]))
         raise WorkloadError(str(unknown("mask", text, FORMS)), field="mask")
 
@@ -128,13 +128,46 @@ def visible_counts(workload: Workload) -> tuple[int, int]:
 
     Both numbers are for one head, summed over the batch.
     """
-    alike = not workload.mask.is_seeded  # without seeded lengths, all sequences have the same counts
-    pairs = seen = 0
-    for sequence in range(min(1, workload.batch) if alike else workload.batch):
-        end = 0  # the ranges never move to the left, so all visible keys before `end` have been counted
-        for keys in visible_keys(workload, sequence):
-            pairs += len(keys)
-            seen += max(0, keys.stop - max(end, keys.start)) if keys else 0
-            end = max(end, keys.stop) if keys else end
-    factor = workload.batch if alike else 1
-    return pairs * factor, seen * factor
+    if workload.mask.kind == "padding":
+        valid = sum(key_lengths(workload))
+        return workload.seq_q * valid, valid if workload.seq_q else 0
+    if workload.mask.kind == "document":
+        lengths = [length for sequence in range(workload.batch) for length in document_lengths(workload, sequence)]
+        return sum(length * length for length in lengths), sum(lengths)
+    pairs, seen = _counts_of_sequence(workload)
+    return pairs * workload.batch, seen * workload.batch
+
+
+def _counts_of_sequence(workload: Workload) -> tuple[int, int]:
+    """Return the number of visible pairs and of visible keys of one sequence, for a mask without seeded lengths.
+
+    Row i sees the keys from `start + i` to `stop + i`, where both ends are limited to the valid keys. The counts are
+    therefore sums of arithmetic series, which take no longer for long sequences than for short ones.
+    """
+    rows, keys, mask = workload.seq_q, workload.seq_k, workload.mask
+    offset, least = keys - rows, 0
+    start = -rows - keys  # a value at which the start of every row is limited to 0
+    if mask.kind == "none":
+        stop = keys
+    elif mask.kind == "causal-top-left":
+        stop = 1
+    elif mask.kind == "window":
+        start, stop = offset - mask.left, offset + mask.right + 1
+    else:  # the mask is `causal` or `prefix`
+        stop, least = offset + 1, min(mask.prefix, keys)
+    pairs = _sum_clamped(stop, rows, least, keys) - _sum_clamped(start, rows, 0, keys)
+    if not pairs:
+        return 0, 0
+    first_row = 0 if least else max(0, 1 - stop)  # rows before this one see no key
+    return pairs, min(keys, max(least, stop + rows - 1)) - max(0, start + first_row)
+
+
+def _sum_clamped(first: int, count: int, low: int, high: int) -> int:
+    """Return the sum of `count` consecutive integers from `first` on, each limited to the range from `low` to `high`.
+
+    `low` must not exceed `high`.
+    """
+    below = min(count, max(0, low - first))
+    above = min(count - below, max(0, first + count - 1 - high))
+    between = count - below - above
+    return below * low + above * high + between * (first + below) + between * (between - 1) // 2

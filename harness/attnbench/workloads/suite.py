@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,80 +12,10 @@ from typing import Any
 
 from attnbench.errors import UsageError, WorkloadError, unknown
 from attnbench.workloads.batch_spec import parse_batch_spec
+from attnbench.workloads.toml_source import SuiteSource, read_toml
 from attnbench.workloads.workload import AXES, Workload
 
-
-@dataclass(frozen=True)
-class SuiteSource:
-    """The origin of a suite, for use in error messages.
-
-    `name` is the path of the suite's file, or a description if there is no file. `text` is the TOML source, or None if
-    there is no file. The methods find an entry by its path, which consists of keys and list positions, such as
-    ("grid", 0, "heads").
-    """
-
-    name: str
-    text: str | None = None
-
-    def at(self, *path: str | int) -> str:
-        """Return the location of an entry, such as `file.toml:12` or, if there is no file, `plugin p: grid 1`."""
-        line = self.line(*path)
-        if line is not None:
-            return f"{self.name}:{line}"
-        grid = [f"grid {key + 1}" for key in path if isinstance(key, int)]
-        return ": ".join([self.name, *grid])
-
-    def line(self, *path: str | int) -> int | None:
-        """Return the number of the line on which an entry starts, or None if there is no such entry.
-
-        Lines are counted from 1. Because Python's TOML parser reports no positions, this method parses the first line,
-        the first two lines and so on. The entry starts right after the longest of these parts that is valid TOML but
-        does not contain the entry yet.
-        """
-        if self.text is None or not path:
-            return None
-        lines = self.text.splitlines(keepends=True)
-        start = 1
-        for count in range(1, len(lines) + 1):
-            try:
-                table = tomllib.loads("".join(lines[:count]))
-            except tomllib.TOMLDecodeError:
-                continue
-            if _has_entry(table, path):
-                return start
-            start = count + 1
-        return None
-
-
-def read_toml(path: Path) -> tuple[dict[str, Any], SuiteSource]:
-    """Read a TOML file and return its table and its source.
-
-    Raises UsageError if the file can't be read or is not valid TOML. In the latter case, the message names the line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text: {error}"
-        raise UsageError(f"{path}: can't be read: {reason}") from None
-    try:
-        return tomllib.loads(text), SuiteSource(str(path), text)
-    except tomllib.TOMLDecodeError as error:
-        message = str(error)
-        found = re.search(r" \(at line (\d+), column \d+\)$", message)
-        # A message without a line number refers to the end of the document.
-        line = found[1] if found else str(len(text.splitlines()))
-        raise UsageError(f"{path}:{line}: not valid TOML: {message[: found.start()] if found else message}") from None
-
-
-def _has_entry(table: Any, path: tuple[str | int, ...]) -> bool:
-    for key in path:
-        try:
-            table = table[key]
-        except (KeyError, IndexError, TypeError):
-            return False
-    return True
-
-
+MAX_WORKLOADS = 10_000  # in one grid
 BUILT_IN = Path(__file__).parent / "suites"
 NOTES = ("title", "source")  # keys of a grid that are not axes
 KEYS = ("name", "description", "source", "budget", "frontier", "defaults", "grid")
@@ -279,6 +207,9 @@ def _problem_with(key: str, value: Any, grid: Mapping[str, Any]) -> str | None:
 
 def _expand(grid: Mapping[str, Any], source: SuiteSource, path: tuple[str | int, ...]) -> list[Workload]:
     axes = {key: value if isinstance(value, list) else [value] for key, value in grid.items() if key not in NOTES}
+    combinations = math.prod(map(len, axes.values()))
+    if combinations > MAX_WORKLOADS:
+        raise UsageError(f"{source.at(*path)}: {combinations} combinations of values: expected at most {MAX_WORKLOADS}")
     workloads: list[Workload] = []
     for values in itertools.product(*axes.values()):
         fields = dict(zip(axes, values, strict=True))

@@ -17,6 +17,7 @@ DIRECTIONS = ("forward", "backward", "forward_backward")
 LAYOUTS = ("native", "BHSD", "BSHD")
 DISTRIBUTIONS = ("normal", "uniform", "integers", "outliers", "zeros")
 # The fields that each split divides among the devices.
+MAX_SEEDED = 1_000_000  # sequences whose lengths are random
 SPLITS = {
     "batch": ("batch",),
     "heads": ("heads", "kv_heads"),
@@ -171,6 +172,11 @@ class Workload:
             )
         if self.mask.kind == "document" and self.seq_q != self.seq_k:
             raise WorkloadError(f"mask document needs seq_q == seq_k, got {self.seq_q} and {self.seq_k}", field="mask")
+        if self.mask.is_seeded and self.batch > MAX_SEEDED:
+            raise WorkloadError(
+                f"batch is {self.batch}: expected at most {MAX_SEEDED} with mask {self.mask}, whose lengths are random",
+                field="batch",
+            )
         for name in SPLITS[self.split]:
             if getattr(self, name) % self.gpus:
                 raise WorkloadError(
