@@ -33,9 +33,9 @@ def wrong(judged: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _variants() -> list[Variant]:
     from interpreted import UnguardedSage, attnbench_variants
 
-    from attnbench_variants.triton_flash import TritonFlash
+    from attnbench_variants.triton_flash import TritonFlash, TritonFlashAtomic
 
-    return [TritonFlash(), UnguardedSage(), *attnbench_variants()]
+    return [TritonFlash(), TritonFlashAtomic(), UnguardedSage(), *attnbench_variants()]
 
 
 def main() -> None:

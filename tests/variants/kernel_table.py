@@ -16,23 +16,24 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from attnbench_variants.triton_flash import backward, forward
+from attnbench_variants.triton_flash import backward, backward_keys, forward
 from attnbench_variants.triton_flash.configurations import Configuration, Gpu, Shape, configurations
 
 TABLES_FOLDER = Path(__file__).parent
 KERNELS = {
     "forward": forward.forward_kernel,
-    "grad_key_value": backward.grad_key_value_kernel,
+    "grad_key_value": backward_keys.grad_key_value_kernel,
     "grad_query": backward.grad_query_kernel,
+    "gradients": backward_keys.gradients_kernel,
 }
 # One program's shared memory: NVIDIA, CUDA programming guide, table of the compute capabilities.
 GPUS = {"sm_80": Gpu((8, 0), 163 * 1024), "sm_89": Gpu((8, 9), 99 * 1024), "sm_90": Gpu((9, 0), 227 * 1024)}
 HEAD_DIMS = (64, 128, 256)
-GROUPS = {"forward": (1,), "grad_query": (1,), "grad_key_value": (1, 4)}
+GROUPS = {"forward": (1,), "grad_query": (1,), "grad_key_value": (1, 4), "gradients": (1, 4)}
 LENGTH = 4096
 TABLES = ("key_lengths", "document_starts", "document_stops")
 FEATURES = (*TABLES, "slopes", "left", "right", "prefix", "softcap")
-STATISTICS = ("log_sum", "padded_log_sum", "row_dots")
+FLOATS = ("log_sum", "padded_log_sum", "row_dots", "sums", "slopes")
 NUMBERS = ("heads", "kv_heads", "seq_q", "padded", "seq_k", "offset", "left", "right", "prefix")
 HEADINGS = (
     "kernel", "head_dim", "GPU", "outer tile", "inner tile", "warps", "stages", "ahead", "group", "registers",
@@ -70,7 +71,7 @@ def compiled(kernel: str, configuration: Configuration, shape: Shape, gpu: Gpu, 
     element = "*bf16" if shape.element_size == 2 else "*fp32"
     types = {
         **dict.fromkeys(function.arg_names, element),
-        **dict.fromkeys((*STATISTICS, "slopes"), "*fp32"),
+        **dict.fromkeys(FLOATS, "*fp32"),
         **dict.fromkeys(TABLES, "*i32"),
         **dict.fromkeys(NUMBERS, "i32"),
         **dict.fromkeys(("scale", "softcap"), "fp32"),

@@ -7,7 +7,7 @@ from attnbench.plugins.scaffold import new_file
 # kernels Triton or torch's compiler specialises for the alignment that it finds at each launch.
 ANY_ADDRESS = {
     "chunked", "chunked-splitkv", "flex", "gru", "linear", "lstm", "naive", "ring", "ring-4", "sdpa-math",
-    "triton-flash",
+    "triton-flash", "triton-flash-atomic",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""Tests of `triton-flash` without a GPU: results in Triton's interpreter, and compilation for two GPU generations."""
+"""Tests of the Triton variants without a GPU: results in Triton's interpreter, and compilation for GPU generations."""
 
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import torch
 from interpret import judge, wrong
 
 from attnbench import Workload
-from attnbench_variants.triton_flash import TritonFlash
+from attnbench_variants.triton_flash import TritonFlash, TritonFlashAtomic
 
 pytest.importorskip("triton")
 
@@ -73,6 +74,37 @@ def test_shapes_and_dtypes():
     assert not wrong(judge(TritonFlash.name, cases))
 
 
+ONE_PASS = [
+    *({"mask": mask, "batch": 2 if mask in ("padding", "document") else 1} for mask in SQUARE_MASKS),
+    *({"heads": 1, **shape} for shape in RECTANGLES[1:4]),
+    {"mask": "causal", "heads": 4, "kv_heads": 2, "dtype": "bfloat16", "scale": 0.7},
+    {"head_dim": 40, "head_dim_v": 24, "softcap": 3.0, "alibi": True},
+    *({"head_dim": head_dim, "seq_q": 150} for head_dim in (64, 128, 256)),
+    {"head_dim": 64, "seq_q": 128, "dtype": "float16"},
+    {"seq_q": 3, "seq_k": 0, "mask": "none"}, {"batch": 0},
+]  # fmt: skip
+
+
+def test_one_pass_with_atomic_additions():
+    """The backward pass of `triton-flash-atomic` is correct under every mask, and for all head sizes and lengths."""
+    assert not wrong(judge(TritonFlashAtomic.name, [workload(**fields) for fields in ONE_PASS]))
+
+
+def test_only_the_variant_without_atomic_additions_claims_to_be_repeatable():
+    """`triton-flash` claims the trait `repeatable`, and `triton-flash-atomic` does not."""
+    assert TritonFlash.traits == {"repeatable"}
+    assert not TritonFlashAtomic.traits
+
+
+def test_both_variants_refuse_the_same_workloads():
+    """`triton-flash-atomic` refuses what `triton-flash` refuses, with the same reasons."""
+    for fields in ({}, {"dropout": 0.1}, {"head_dim": 512}):
+        problem = Workload(**{"heads": 1, "seq_q": 4, "head_dim": 8, **fields})
+        for device in ("cpu", "cuda"):
+            reasons = [each.unsupported_reason(problem, device) for each in (TritonFlash(), TritonFlashAtomic())]
+            assert reasons[0] == reasons[1]
+
+
 def test_bfloat16_is_rounded_to_nearest():
     """In the interpreter, bfloat16 results are rounded to nearest, although the interpreter truncates by default."""
     verdicts = judge(
@@ -117,7 +149,7 @@ def test_missing_triton_is_named(monkeypatch):
 HOPPER, AMPERE, ADA = (Gpu(capability, shared) for capability, shared in (
     ((9, 0), 232448), ((8, 0), 166912), ((8, 9), 101376)
 ))  # fmt: skip
-KERNELS = ["forward", "grad_key_value", "grad_query"]
+KERNELS = ["forward", "grad_key_value", "grad_query", "gradients"]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -216,6 +248,22 @@ def test_configurations_that_spill_or_do_not_compile_are_not_timed(gpu):
 
 
 @needs_compiler
+def test_the_tensor_that_a_kernel_adds_to_is_cleared_after_tuning(gpu):
+    """The launches that choose a configuration leave nothing in the sums; later launches don't clear them."""
+    sums, chosen = torch.zeros(4), {}
+
+    class Adding(Kernel):
+        def __getitem__(self, grid):
+            sums.add_(1)
+            return super().__getitem__(grid)
+
+    adding = tuning.Launch("gradients", Adding(), "BLOCK_N", 4096, 16, (), {}, sums)
+    for launches in (1, 2):
+        tuning.launch(chosen, LONG, adding)
+        assert sums.tolist() == [launches] * 4
+
+
+@needs_compiler
 def test_tuning_long_sequences_computes_only_a_part(gpu):
     """Tuning computes at most 131,072 rows in a launch, and the launch that counts computes all of them."""
     kernel = Kernel()
@@ -263,7 +311,7 @@ def test_no_configuration_spills(version):
         assert line.startswith(kernel_table.table_row(*kernel_table.cells(*each))[:-1])
         *_, spilled, shared, serialised = line.strip("| ").split(" | ")
         assert (spilled, serialised) == ("0", "no"), line
-        estimate = configuration.shared_bytes(kernel, kernel_table.shape_of(head_dim))
+        estimate = configuration.shared_bytes(kernel, kernel_table.shape_of(head_dim), kernel_table.GPUS[gpu])
         assert int(shared) <= estimate <= kernel_table.GPUS[gpu].shared_bytes, line
 
 
@@ -274,6 +322,8 @@ COMPILED = [
     ("grad_key_value", 256, "sm_89", -1),
     ("grad_query", 256, "sm_89", -1),
     ("forward", 64, "sm_80", 0),
+    ("gradients", 128, "sm_90", 0),
+    ("gradients", 256, "sm_89", 0),
 ]
 
 
@@ -302,9 +352,24 @@ def test_running_ahead_computes_exponentials_during_products():
     assert overlapping(ahead=True) >= 34  # all exponentials of a tile of 128 x 64 in 256 threads, and two of its rows
 
 
+@needs_compiler
+def test_one_pass_computes_each_exponential_once():
+    """On Hopper, one pass has as many exponentials as each of two, and its additions to memory are vectors of four."""
+
+    def count(kernel, pattern):
+        configuration, device = Configuration(64, 64, 4), kernel_table.GPUS["sm_90"]
+        result, _ = kernel_table.compiled(kernel, configuration, kernel_table.shape_of(64), device)
+        return len(re.findall(pattern, result.asm["sass"]))
+
+    two_passes = [count(kernel, r"\bMUFU\.EX2\b") for kernel in ("grad_key_value", "grad_query")]
+    assert count("gradients", r"\bMUFU\.EX2\b") == two_passes[0] == two_passes[1]
+    assert count("gradients", r"\bREDG\.E\.ADD\.F32x4\b") > 0
+    assert count("gradients", r"\bREDG\.E\.ADD\.F32\.") == count("grad_key_value", r"\bREDG\b") == 0
+
+
 def test_wide_heads_have_a_backward_pass_on_small_gpus():
     """With 99 KiB of shared memory, tiles of the backward pass at head_dim 256 are at least 32 x 32."""
-    for kernel in ("grad_key_value", "grad_query"):
+    for kernel in ("grad_key_value", "grad_query", "gradients"):
         offered = configurations(kernel, Shape(4096, 4096, 256, 256, 2), ADA)
         assert all(each.outer >= 32 and each.inner >= 32 for each in offered)
 

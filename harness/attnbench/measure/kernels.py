@@ -109,7 +109,7 @@ KNOWN_NAMES = (
     KnownNames(
         "triton",
         r"^triton_|_triton|^_?attn_(fwd|bwd)|^_fwd_kernel_splitK|^_splitK_reduce"
-        r"|^(forward|grad_key_value|grad_query|row_\w+)_kernel$",
+        r"|^(forward|grad_key_value|grad_query|gradients|row_\w+)_kernel$",
         "torch/_inductor; Triton's tutorial 06; xformers: ops/fmha/_triton/splitk_kernels.py; triton-flash's kernels",
     ),
     KnownNames(

@@ -1,9 +1,9 @@
-"""`triton-flash`: the algorithm of FlashAttention-2 (Dao, 2023, arXiv:2307.08691), implemented as Triton kernels."""
+"""`triton-flash` and `triton-flash-atomic`: FlashAttention-2 (Dao, 2023, arXiv:2307.08691) in Triton kernels."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from attnbench import Variant, hookimpl
 from attnbench_variants._library_support import installed, lacking_triton, missing
@@ -20,9 +20,14 @@ INTERPRETED = "TRITON_INTERPRET=1 makes kernels run on the CPU: unset it to run 
 
 
 class TritonFlash(Variant):
-    """Fused attention, forward and backward, with all masks, grouped heads, softcap and ALiBi, but no dropout."""
+    """Fused attention, forward and backward, with all masks, grouped heads, softcap and ALiBi, but no dropout.
+
+    All calls with the same inputs return identical outputs and gradients.
+    """
 
     name = "triton-flash"
+    traits: ClassVar[frozenset[str]] = frozenset({"repeatable"})
+    atomic = False
     packages = ("triton",)
     costly_on = ("cpu",)  # because on a CPU, the kernels run in Triton's interpreter, which is slow
 
@@ -52,7 +57,7 @@ class TritonFlash(Variant):
 
         from attnbench_variants.triton_flash.attention import FlashAttention, attend, contiguous, describe
 
-        problem = describe(workload, inputs)
+        problem = describe(workload, inputs, atomic=self.atomic)
 
         def forward(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             return attend(*contiguous(query, key, value), problem)[0]
@@ -69,7 +74,21 @@ class TritonFlash(Variant):
         return timed
 
 
+class TritonFlashAtomic(TritonFlash):
+    """The kernels of `triton-flash`, except that the backward pass is one pass with atomic additions.
+
+    It multiplies five times where `triton-flash` multiplies seven times, and adds to the gradient of query in a float32
+    buffer. The order of these additions is not fixed, so the gradient of query may differ from call to call in its last
+    bits. Therefore this variant doesn't claim the trait `repeatable`. Clearing the buffer and converting it to the
+    dtype of query are part of the backward pass.
+    """
+
+    name = "triton-flash-atomic"
+    traits: ClassVar[frozenset[str]] = frozenset()
+    atomic = True
+
+
 @hookimpl
 def attnbench_variants() -> list[Variant]:
-    """Return the variant `triton-flash`."""
-    return [TritonFlash()]
+    """Return both variants."""
+    return [TritonFlash(), TritonFlashAtomic()]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import triton
 
-from attnbench_variants.triton_flash.backward import grad_key_value_kernel, grad_query_kernel, row_statistics_kernel
+from attnbench_variants.triton_flash.backward import grad_query_kernel, row_statistics_kernel
+from attnbench_variants.triton_flash.backward_keys import grad_key_value_kernel, gradients_kernel
 from attnbench_variants.triton_flash.configurations import ALIGNMENT_BYTES, MAX_TILE_LENGTH, Options, Shape
 from attnbench_variants.triton_flash.forward import forward_kernel
 from attnbench_variants.triton_flash.tuning import Launch, launch, remembered
@@ -31,6 +32,7 @@ class Problem:
     - `key_lengths`: the number of keys in each sequence that are not padding, (B,) int32
     - `document_starts`, `document_stops`: for each position, the range of the document that contains it, (B, S) int32
     - `slopes`: ALiBi's slopes, (Hq,) float32
+    - `atomic`: whether the backward pass computes all gradients in one pass, with atomic additions
 
     `chosen` holds the options with which each kernel is launched, once they are chosen.
     """
@@ -46,6 +48,7 @@ class Problem:
     document_starts: torch.Tensor | None = None
     document_stops: torch.Tensor | None = None
     slopes: torch.Tensor | None = None
+    atomic: bool = False
     chosen: dict[str, Options] = field(default_factory=dict)
 
     @property
@@ -59,7 +62,7 @@ class Problem:
         return self.offset, self.left, self.right, self.prefix, self.scale, self.softcap
 
 
-def describe(workload: Workload, inputs: Inputs) -> Problem:
+def describe(workload: Workload, inputs: Inputs, *, atomic: bool = False) -> Problem:
     """Return the kernels' arguments for a workload."""
     mask, alignment = workload.mask, workload.seq_k - workload.seq_q
     problem = Problem(
@@ -70,6 +73,7 @@ def describe(workload: Workload, inputs: Inputs) -> Problem:
         softcap=workload.softcap,
         key_lengths=inputs.key_lengths,
         slopes=inputs.alibi_slopes,
+        atomic=atomic,
         chosen=remembered(
             inputs.query.device, workload.dtype, workload.batch, workload.heads, workload.kv_heads, workload.seq_q,
             workload.seq_k, workload.head_dim, workload.head_dim_v, mask, workload.softcap is None, workload.alibi,
@@ -166,6 +170,15 @@ def gradients(
     shared = (query, key, value, grad_output, *statistics)
     sizes = (*problem.tables, heads, kv_heads, seq_q, padded, seq_k, *problem.numbers)
     constants = {**widths, "GROUP": heads // kv_heads, "RAGGED": seq_q % MAX_TILE_LENGTH != 0}
+    if problem.atomic:
+        sums = torch.zeros_like(query, dtype=torch.float32)
+        work = Launch(
+            "gradients", gradients_kernel, "BLOCK_N", seq_k, batch * kv_heads, (*shared, *grads[1:], sums, *sizes),
+            constants, sums,
+        )  # fmt: skip
+        launch(problem.chosen, problem.shape, work)
+        torch.mul(sums, problem.scale, out=grads[0])
+        return grads
     for work in (
         Launch(
             "grad_key_value", grad_key_value_kernel, "BLOCK_N", seq_k, batch * kv_heads,

@@ -14,6 +14,7 @@ MAX_UNTUNED_LENGTH = 512  # up to this length, a kernel takes about as long as i
 MAX_TILE_LENGTH = 128  # no configuration has longer tiles
 ALIGNMENT_BYTES = 16  # tensor descriptors require it of addresses and rows
 HOPPER = 9  # the major compute capability of the GPUs on which a kernel may run ahead
+KEYS_OUTSIDE = ("grad_key_value", "gradients")  # the kernels whose programs keep a tile of keys
 
 Options = dict[str, int]  # the constants and options with which a kernel is compiled
 
@@ -58,7 +59,7 @@ class Configuration:
     """One way to compile a kernel.
 
     A program keeps one outer tile, and loads inner tiles into `stages` buffers. The outer tile consists of query rows,
-    except in `grad_key_value`, where it consists of keys. The docstring of the forward kernel explains `ahead`.
+    or of keys in the kernels in KEYS_OUTSIDE. The docstring of the forward kernel explains `ahead`.
     """
 
     outer: int
@@ -69,19 +70,23 @@ class Configuration:
 
     def options(self, kernel: str) -> Options:
         """Return the arguments that are added to a launch of `kernel`."""
-        rows, keys = (self.inner, self.outer) if kernel == "grad_key_value" else (self.outer, self.inner)
+        rows, keys = (self.inner, self.outer) if kernel in KEYS_OUTSIDE else (self.outer, self.inner)
         options: Options = {"BLOCK_M": rows, "BLOCK_N": keys, "num_warps": self.warps, "num_stages": self.stages}
         return {**options, "AHEAD": self.ahead} if kernel == "forward" else options
 
-    def shared_bytes(self, kernel: str, shape: Shape) -> int:
-        """Return an upper bound of the shared memory that one program needs, in bytes."""
+    def shared_bytes(self, kernel: str, shape: Shape, gpu: Gpu) -> int:
+        """Return an upper bound of the shared memory that one program needs on a GPU, in bytes."""
         block_d, block_dv = shape.widths["BLOCK_D"], shape.widths["BLOCK_DV"]
         width = block_d + block_dv
         elements = self.outer * (block_d if kernel == "forward" else width)
         elements += self.stages * self.inner * width
         if self.ahead:
             elements += self.inner * block_d  # the buffer of the keys that follow
-        return elements * shape.element_size + (2048 if shape.element_size == 2 else 8192)  # for row sums and addresses
+        extra = 2048 if shape.element_size == 2 else 8192  # for row sums and addresses
+        if kernel == "gradients" and gpu.capability[0] == HOPPER:
+            # The operands and the float32 result of the fifth product pass through shared memory.
+            extra += self.outer * (block_d + self.inner) * shape.element_size + self.inner * block_d * 4
+        return elements * shape.element_size + extra
 
 
 def _parsed(*texts: str) -> tuple[Configuration, ...]:
@@ -104,6 +109,11 @@ ON_HOPPER = {
         128: _parsed("128x32w8s2", "128x32w8s3", "64x32w8s2"),
         256: _parsed("32x32w8s2", "32x32w8s3"),
     },
+    "gradients": {
+        64: _parsed("128x64w8s2", "128x32w8s2", "64x64w4s2"),
+        128: _parsed("64x64w8s2", "128x32w8s2", "64x32w8s2"),
+        256: _parsed("32x32w8s2", "32x32w8s3"),
+    },
     "grad_query": {
         64: _parsed("128x64w8s2", "128x64w8s3", "64x64w4s2"),
         128: _parsed("128x64w8s2", "128x32w8s3", "64x64w4s2", "64x32w4s2"),
@@ -122,6 +132,11 @@ ELSEWHERE = {
         128: _parsed("64x64w8s2", "64x32w8s2"),
         256: _parsed("32x32w4s2"),
     },
+    "gradients": {
+        64: _parsed("128x32w8s2", "64x32w4s2"),
+        128: _parsed("64x32w8s2", "64x32w8s3"),
+        256: _parsed("32x32w8s2"),
+    },
     "grad_query": {
         64: _parsed("128x64w8s2", "64x64w4s2", "64x64w4s3"),
         128: _parsed("128x32w8s2", "64x32w4s2"),
@@ -137,9 +152,9 @@ def configurations(kernel: str, shape: Shape, gpu: Gpu) -> list[Configuration]:
     """Return the configurations that suit the shape and fit into the GPU's shared memory: at least one."""
     half = shape.element_size == 2
     widest = max(64, shape.widths["BLOCK_D"], shape.widths["BLOCK_DV"])
-    outer = shape.seq_k if kernel == "grad_key_value" else shape.seq_q
+    outer = shape.seq_k if kernel in KEYS_OUTSIDE else shape.seq_q
     if outer <= 32 or max(shape.seq_q, shape.seq_k) <= MAX_UNTUNED_LENGTH:
-        offered = _short(outer, widest, half)
+        offered = _short(kernel, outer, widest, half)
     elif half:
         lists = ON_HOPPER if gpu.capability[0] == HOPPER else ELSEWHERE
         offered = lists[kernel][widest]
@@ -147,13 +162,14 @@ def configurations(kernel: str, shape: Shape, gpu: Gpu) -> list[Configuration]:
         offered = FLOAT32[widest]
     fitting = [
         each for each in offered
-        if each.shared_bytes(kernel, shape) <= gpu.shared_bytes and (shape.may_run_ahead or not each.ahead)
+        if each.shared_bytes(kernel, shape, gpu) <= gpu.shared_bytes and (shape.may_run_ahead or not each.ahead)
     ]  # fmt: skip
     return fitting or [SMALLEST]
 
 
-def _short(outer: int, widest: int, half: bool) -> tuple[Configuration, ...]:
+def _short(kernel: str, outer: int, widest: int, half: bool) -> tuple[Configuration, ...]:
     """Return the only configuration for a short sequence, whose tiles are not much longer than the sequence."""
     longest = 64 if half and widest <= 128 else 32
     length = next(length for length in (16, 32, 64) if outer <= length or length == longest)
-    return (Configuration(length, 32 if half else 16, 8 if widest == 256 else 4),)
+    warps = 8 if widest == 256 or (widest == 128 and kernel == "gradients") else 4
+    return (Configuration(length, 32 if half else 16, warps),)

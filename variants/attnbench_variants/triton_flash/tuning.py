@@ -27,6 +27,7 @@ class Launch:
     - `tile`: BLOCK_M or BLOCK_N, the constant that holds the number of rows or keys of one program
     - `length`: the number of query rows or keys in a sequence
     - `heads`: the number of heads in all sequences; each has its own programs
+    - `sums`: the tensor of zeros to which the kernel adds, or None if it only writes
     """
 
     name: str
@@ -36,6 +37,7 @@ class Launch:
     heads: int
     arguments: tuple[Any, ...]
     constants: dict[str, int | bool]
+    sums: torch.Tensor | None = None
 
     def run(self, options: Options, share: float = 1.0) -> Any:
         """Launch the programs, or the first `share` of them, and return the compiled kernel."""
@@ -59,6 +61,8 @@ def launch(chosen: dict[str, Options], shape: Shape, work: Launch) -> None:
     """Launch a kernel with the options in `chosen`. The first launch for a workload makes the choice."""
     if work.name not in chosen:
         chosen[work.name] = _choose(shape, work)
+        if work.sums is not None:
+            work.sums.zero_()  # because the launches that made the choice have added to it
     work.run(chosen[work.name])
 
 
