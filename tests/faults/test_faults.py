@@ -15,7 +15,7 @@ from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.request import Request, plan_of
 from attnbench.runner.run import execute, start
 from attnbench.store import read_manifest, read_run
-from hanging import HANG, simulate_deadlines
+from hanging import HANG, simulated
 
 PACK = Path(__file__).parent / "pack.py"
 LENGTHS = (16, 17, 18, 19, 20)
@@ -73,7 +73,7 @@ def left_before():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, left_before):
+def run(tmp_path_factory, left_before, hanging_folder):
     """Run all faulty and faultless variants once for all tests, and return the run's folder and summary."""
     folder = tmp_path_factory.mktemp("faults")
     deleter = folder / "deleter.py"
@@ -89,8 +89,7 @@ def run(tmp_path_factory, left_before):
     catalog, plan = plan_of(request)
     assert all(entry.reason is None for entry in catalog.plugins)
     path = start(request, catalog, plan)
-    with pytest.MonkeyPatch.context() as patch:
-        simulate_deadlines(patch, tmp_path_factory.mktemp("hanging"))
+    with simulated(hanging_folder):
         return path, execute(path, catalog, plan, limits=LIMITS)
 
 

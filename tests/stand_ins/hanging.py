@@ -6,6 +6,7 @@ file is the worker's process id. The code in `HANG` does this.
 
 import select
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -44,15 +45,29 @@ class SimulatedDeadlines:
         return any((self._folder / str(process)).exists() for process in processes)
 
 
-def simulate_deadlines(patch, folder):
-    """Let the deadlines of hanging workers pass at once while `patch`, a MonkeyPatch, applies."""
+@pytest.fixture(autouse=True, scope="session")
+def hanging_folder(tmp_path_factory):
+    """Set HANGING for the whole session, because workers whose environments differ need different fork servers."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("hanging")
+        patch.setenv("HANGING", str(folder))
+        yield folder
+
+
+@contextmanager
+def simulated(folder):
+    """Let the deadlines of hanging workers pass at once within the context."""
     deadlines = SimulatedDeadlines(folder)
-    patch.setenv("HANGING", str(folder))
-    patch.setattr(worker_process, "time", deadlines)
-    patch.setattr(worker_process, "select", deadlines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker_process, "time", deadlines)
+        patch.setattr(worker_process, "select", deadlines)
+        yield
+    for path in folder.iterdir():  # the system may use a process id again
+        path.unlink()
 
 
 @pytest.fixture
-def simulated_deadlines(tmp_path_factory, monkeypatch):
+def simulated_deadlines(hanging_folder):
     """Let the deadlines of hanging workers pass at once during a test."""
-    simulate_deadlines(monkeypatch, tmp_path_factory.mktemp("hanging"))
+    with simulated(hanging_folder):
+        yield
