@@ -5,6 +5,7 @@ import pytest
 from attnbench import errors
 from attnbench.errors import (
     AttnbenchError,
+    HarnessMemoryError,
     MeasurementError,
     PluginError,
     RecordError,
@@ -14,7 +15,16 @@ from attnbench.errors import (
     unknown,
 )
 
-KINDS = {AttnbenchError, MeasurementError, PluginError, RecordError, StorageError, UsageError, WorkloadError}
+KINDS = {
+    AttnbenchError,
+    HarnessMemoryError,
+    MeasurementError,
+    PluginError,
+    RecordError,
+    StorageError,
+    UsageError,
+    WorkloadError,
+}
 
 
 def test_one_root_catches_all():
