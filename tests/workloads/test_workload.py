@@ -281,3 +281,11 @@ def test_needed_fields(field):
     del fields[field]
     with pytest.raises(WorkloadError, match=f"no {field}"):
         Workload.from_json(fields)
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "padding", "document", "window:2:1", "prefix:3"])
+def test_an_empty_batch_has_no_visible_pairs(mask):
+    """A batch without sequences has no key lengths and no visible pairs, whatever the mask."""
+    workload = Workload.from_json({"batch": 0, "heads": 2, "seq_q": 20, "head_dim": 8, "mask": mask})
+    assert workload.visible_pairs == 0
+    assert workload.key_lengths == ()

@@ -87,7 +87,7 @@ def key_lengths(workload: Workload) -> tuple[int, ...]:
     generator = random.Random(f"padding:{workload.batch}:{workload.seq_k}")  # noqa: S311 - the lengths must be reproducible, not secret
     shortest = max(1, workload.seq_k // 4)
     drawn = [generator.randint(shortest, workload.seq_k) for _ in range(workload.batch)]
-    return (workload.seq_k, *drawn[1:])
+    return (workload.seq_k, *drawn[1:])[: workload.batch]
 
 
 def document_lengths(workload: Workload, sequence: int) -> tuple[int, ...]:
