@@ -102,3 +102,13 @@ def test_alibi_falls_with_distance_from_the_aligned_position():
     values = bias(workload, make_inputs(workload, "cpu"), torch.tensor([2]))
     assert values[0, 0, 4:9].tolist() == [-1.0, -0.5, 0.0, -0.5, -1.0]
     assert values[7, 0, 0].item() == -6 * 2**-8
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_products_are_rounded_before_they_are_scaled(dtype):
+    """In low precision, the reference rounds like a plain implementation, which scales the scores and not the query."""
+    generator = torch.Generator().manual_seed(3)
+    query, key, value = (torch.randn(1, 1, 64, 16, generator=generator).to(dtype) for _ in range(3))
+    visible = torch.ones(64, 64, dtype=torch.bool)
+    expected = torch.softmax((query @ key.mT) * 0.3, -1) @ value
+    assert torch.equal(attention(query, key, value, visible, scale=0.3).output, expected)

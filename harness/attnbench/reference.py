@@ -55,7 +55,8 @@ def attention(
     (..., R, Sk). The steps are applied in this order: scale, softcap, bias, mask, softmax, dropout. `kept`
     (..., R, Sk) is the factor by which dropout multiplies each weight: 0 or 1/(1-p).
     """
-    products = (scale * query) @ key.mT
+    # A plain implementation rounds the products before they are scaled, so the order matters in lower precision.
+    products = scale * (query @ key.mT)
     scores, slope = products, None
     if softcap is not None:
         scores = softcap * torch.tanh(products / softcap)
