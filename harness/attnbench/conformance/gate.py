@@ -162,12 +162,21 @@ class BaseGate(ABC, Generic[GateInputs]):
         The rows to copy are chosen after the first such call has returned, and are the same until the next recheck.
         """
 
-    @abstractmethod
+    @harness_work("checking answers")
     def recheck(self, excerpts: Sequence[Any]) -> Verdict:
         """Check excerpts of the results of timed calls. The inputs must still be those of these calls.
 
         Returns the verdict of the first wrong result, or else that of the last one.
         """
+        for excerpt in excerpts:
+            verdict = self._judge_excerpt(excerpt)
+            if not verdict.passed:
+                break
+        return verdict
+
+    @abstractmethod
+    def _judge_excerpt(self, excerpt: Any) -> Verdict:
+        """Judge what was kept of the result of one timed call."""
 
     @abstractmethod
     def _full(self) -> Verdict:
@@ -219,24 +228,18 @@ class Gate(BaseGate["Inputs"]):
         generator = random.Random(self._fresh_seed())  # noqa: S311 - a seeded choice, not a secret
         whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
         part = (whole or few_rows(self.workload, RECHECKED_ROWS, generator)).part
-        answer = self._answer(output, grads)
+        compared: tuple[torch.Tensor | None, ...] | None = grads
         if grads is not None and len(part.rows) < self.workload.seq_q:
-            # A few rows are not enough to compare dK and dV, which are sums over all rows.
-            answer = self._answer(output, (grads[0], None, None))
+            compared = (grads[0], None, None)  # a few rows are not enough for dK and dV, which are sums over all rows
+        answer = self._answer(output, compared)
         copied = copy_part(answer, part, self.workload.heads // self.workload.kv_heads)
         return Excerpt(copied, all_finite(output, *(grads or ())))
 
-    @harness_work("checking answers")
-    def recheck(self, excerpts: Sequence[Excerpt]) -> Verdict:
-        """Check excerpts of the results of timed calls."""
-        for excerpt in excerpts:
-            answer = excerpt.answer
-            if answer is None or answer.part is None:
-                return Verdict(False, CONTRACT, reason=excerpt.problem)
-            verdict = self._judge(answer, answer.part, excerpt.finite)
-            if not verdict.passed:
-                break
-        return verdict
+    def _judge_excerpt(self, excerpt: Excerpt) -> Verdict:
+        answer = excerpt.answer
+        if answer is None or answer.part is None:
+            return Verdict(False, CONTRACT, reason=excerpt.problem)
+        return self._judge(answer, answer.part, excerpt.finite)
 
     @harness_work("drawing inputs")
     def _restore(self, seed: int) -> None:

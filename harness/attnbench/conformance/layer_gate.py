@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,16 +76,10 @@ class LayerGate(BaseGate[LayerInputs]):
         rows = output.detach()[sample.batch, sample.rows, 0] if output.numel() else output.detach()[:0]
         return LayerExcerpt(rows, sample, all_finite(output, *(grads or ())))
 
-    @harness_work("checking answers")
-    def recheck(self, excerpts: Sequence[LayerExcerpt]) -> Verdict:
-        """Check excerpts of the results of timed calls."""
-        for excerpt in excerpts:
-            if excerpt.output is None:
-                return Verdict(False, CONTRACT, reason=excerpt.problem)
-            verdict = self._judge([excerpt.output], excerpt.sample, excerpt.finite)
-            if not verdict.passed:
-                break
-        return verdict
+    def _judge_excerpt(self, excerpt: LayerExcerpt) -> Verdict:
+        if excerpt.output is None:
+            return Verdict(False, CONTRACT, reason=excerpt.problem)
+        return self._judge([excerpt.output], excerpt.sample, excerpt.finite)
 
     @harness_work("drawing inputs")
     def _restore(self, seed: int) -> None:
