@@ -16,6 +16,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+# A message that contains one of these texts reports a CUDA error, after which the process can't rely on its GPU.
+CUDA_ERROR_TEXTS = ("CUDA error", "CUDA driver error", "device-side assert")
 # An error whose type or message contains one of these texts, in any case, was caused by a lack of memory.
 OUT_OF_MEMORY_TEXTS = ("out of memory", "allocate memory", "not enough memory", "memoryerror", "bad_alloc")
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from attnbench.errors import describe
+from attnbench.errors import CUDA_ERROR_TEXTS, describe
 
-SIGNS = ("CUDA error", "CUDA driver error", "device-side assert")
 REPORTED_LATE = (
     "CUDA reports the error of a kernel at a later call, so an earlier call may have caused it, and the process can no "
     "longer rely on the GPU"
@@ -57,4 +56,4 @@ def _is_cuda_error(error: BaseException) -> bool:
         return False
     if torch is not None and isinstance(error, getattr(torch, "AcceleratorError", ())):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in CUDA_ERROR_TEXTS)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from attnbench.errors import CUDA_ERROR_TEXTS
 from attnbench.plan.memory_frontier import PREDICTED
 from attnbench.record import NOT_INTERLEAVED
 from attnbench.runner.cell_runners import Turn
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_runners import CellRunners
     from attnbench.runner.queue import WorkQueue
 
-CUDA_ERRORS = ("CUDA error", "CUDA driver error", "CUBLAS_STATUS", "CUDNN_STATUS", "device-side assert")
+# After an error with one of these texts, a cell is tried again. The last two are errors of CUDA's libraries.
+RETRIED = (*CUDA_ERROR_TEXTS, "CUBLAS_STATUS", "CUDNN_STATUS")
 # A block has at least this many calls if the budget allows, so that 10 blocks provide the 20 samples that a confidence
 # interval needs.
 MIN_CALLS_PER_BLOCK = 2
@@ -130,7 +132,7 @@ class InterleavedCells:
     def _store_or_retry(self, record: Record) -> None:
         """Store a record, or schedule a second attempt if another variant may have caused the cell's failure."""
         crowded = record.status == "out_of_memory" and self._runners.any_open
-        cuda_error = record.status == "error" and any(sign in str(record.reason) for sign in CUDA_ERRORS)
+        cuda_error = record.status == "error" and any(text in str(record.reason) for text in RETRIED)
         if (crowded or cuda_error) and not record.control and record.variant in self._may_retry:
             self._retries.append(self._may_retry.pop(record.variant))
         else:
