@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -116,7 +117,8 @@ def run(
     is the variant that the others are compared with.
 
     Each variant runs in its own process, so a crash does not end the calling process. An interrupted run keeps its
-    records, and `Run(path).resume()` continues it. Raises UsageError before any cell runs if a value is invalid, or if
+    records, and `Run(path).resume()` continues it. After SIGTERM or SIGHUP, the run is interrupted, and then the
+    calling process receives the signal again. Raises UsageError before any cell runs if a value is invalid, or if
     no variant supports any of the workloads.
     """
     from attnbench.measure_config import MeasureConfig
@@ -155,7 +157,9 @@ def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None
         if progress:
             unsupported = unsupported_reasons(plan)
             watching.announce(unsupported, History(folder.parent).estimate(plan, unsupported))
-        execute(folder, catalog, plan, limits=CellLimits(timeout_s=timeout_s), listener=watching)
+        summary = execute(folder, catalog, plan, limits=CellLimits(timeout_s=timeout_s), listener=watching)
+    if summary.signal not in (None, signal.SIGINT):
+        signal.raise_signal(summary.signal)  # the run has ended; now the program that called it must end, too
 
 
 def _names(given: Names) -> list[str]:

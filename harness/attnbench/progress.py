@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rich.console import Console
@@ -135,8 +135,9 @@ class Bar(Progress):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stop updating the progress bar."""
-        self._bar.stop()
+        """Stop updating the progress bar. Its terminal may have been closed."""
+        with suppress(OSError):
+            self._bar.stop()
 
     def cell_started(self, cell: Cell) -> None:
         """Show the name of the cell that just started beside the progress bar."""

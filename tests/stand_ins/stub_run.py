@@ -1,22 +1,22 @@
 """Run the `attnbench` command with stand-in workers, e.g. `python stub_run.py run ...`.
 
-`STUB_INTERRUPTS` is the path of a file to which a line is added after each SIGINT that the run has counted.
+`STUB_INTERRUPTS` is the path of a file to which a line is added after each signal that the run has counted.
 """
 
 import os
 from pathlib import Path
 
 from attnbench.cli import main
+from attnbench.interrupts import Interrupts
 from attnbench.isolation import worker_process
 from attnbench.runner import scheduler
-from attnbench.runner.scheduler import Interrupts
 
 WORKER = str(Path(__file__).parent / "stub_worker.py")
 PRELOADED = ("attnbench.messages",)
 
 
 class NotedInterrupts(Interrupts):
-    """A counter of SIGINT signals that notes each of them in a file."""
+    """A counter of signals that notes each of them in a file."""
 
     def _count(self, *received):
         super()._count(*received)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from attnbench import __version__
+from attnbench import __version__, interrupts
 from attnbench.cli.best import best
 from attnbench.cli.check import check
 from attnbench.cli.compare import compare
@@ -69,19 +69,22 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line and exit the process.
 
-    The exit code is 0 on success, 1 if a cell or a test failed or an error occurred, 2 for wrong usage, and 130 if the
-    command was interrupted.
+    The exit code is 0 on success, 1 if a cell or a test failed or an error occurred, 2 for wrong usage, and 128 and the
+    signal's number if a signal ended the command (130 after Ctrl-C).
     """
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        code = app(args=arguments or ["--help"], prog_name="attnbench", standalone_mode=False)
+        with interrupts.raised():
+            code = app(args=arguments or ["--help"], prog_name="attnbench", standalone_mode=False)
     except typer.Exit as exited:
         code = exited.exit_code
     except TyperException as error:
         code = _fail(_one_line(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", 130)
+    except interrupts.EndedBySignal as ended:
+        code = _fail("interrupted", interrupts.exit_code(ended.number))
     except AttnbenchError as error:
         if debug:
             raise

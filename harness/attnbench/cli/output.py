@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +29,22 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 400  # width, in characters, of `print_rows` tables if the output is not a terminal
 SHOWN_PHASE_S = 0.0005  # phases that took less than this per cell, in seconds, are not shown
 PIPED_REPORT_WIDTH = 200  # width, in characters, of report tables if the output is not a terminal
+
+
+@contextmanager
+def output_may_be_closed() -> Iterator[None]:
+    """Go on after the context if its output can't be written, e.g. because a terminal or a pipe was closed.
+
+    All further output is discarded. The exit code then still says how the command ended.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2):
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 def new_table(*columns: str) -> Table:

@@ -60,7 +60,8 @@ with_axis_options(run, after="plugin")
 
 def _run(options: SimpleNamespace) -> None:
     """Run the command with the given options. Unless it is a dry run, raise typer.Exit with the exit code."""
-    from attnbench.cli.output import print_next, print_plan, print_summary, watched
+    from attnbench.cli.output import output_may_be_closed, print_next, print_plan, print_summary, watched
+    from attnbench.interrupts import EndedBySignal, signal_of
     from attnbench.plan.history import History
     from attnbench.plan.unsupported import unsupported_reasons
     from attnbench.runner.cell_limits import CellLimits
@@ -87,12 +88,13 @@ def _run(options: SimpleNamespace) -> None:
     with watched(plan, unsupported, estimate, verbosity) as listener:
         try:
             summary = execute(folder, catalog, plan, executor=executor, limits=limits, listener=listener)
-        except KeyboardInterrupt:  # raised only before or after the cells run; in between, `execute` handles interrupts
-            _leave_interrupted(folder)
-    print_summary(folder, summary, estimate)
-    print_next(latest(folder).values(), read_manifest(folder).get("plugin_arguments", []))
-    if summary.interrupted:
-        _leave_interrupted(folder)
+        except (KeyboardInterrupt, EndedBySignal) as ended:  # before or after the cells; `execute` counts in between
+            _leave_interrupted(folder, signal_of(ended))
+    with output_may_be_closed():
+        print_summary(folder, summary, estimate)
+        print_next(latest(folder).values(), read_manifest(folder).get("plugin_arguments", []))
+    if summary.signal is not None:
+        _leave_interrupted(folder, summary.signal)
     raise typer.Exit(1 if summary.failed else 0)
 
 
@@ -114,11 +116,15 @@ def _planned(options: SimpleNamespace) -> tuple[Path | None, Request, Catalog, P
     return folder, request, *planned, executor
 
 
-def _leave_interrupted(run: Path) -> None:
+def _leave_interrupted(run: Path, number: int) -> None:
+    """Print the command that resumes a run that a signal has ended, and raise typer.Exit with the exit code."""
+    from attnbench.cli.output import output_may_be_closed
+    from attnbench.interrupts import exit_code
     from attnbench.runner.run import resume_command
 
-    typer.echo(f"interrupted; to continue: {resume_command(run)}", err=True)
-    raise typer.Exit(130)
+    with output_may_be_closed():
+        typer.echo(f"interrupted; to continue: {resume_command(run)}", err=True)
+    raise typer.Exit(exit_code(number))
 
 
 def _request(options: SimpleNamespace) -> Request:

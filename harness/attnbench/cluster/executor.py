@@ -20,9 +20,10 @@ from attnbench.cluster import node_task
 from attnbench.cluster.backend import Cluster, DeviceType, NodeLostError
 from attnbench.cluster.node_task import GroupOrder, GroupResult, NodeDescription, NodeRequest
 from attnbench.errors import RecordError, UsageError, describe, unknown
+from attnbench.interrupts import Interrupts
 from attnbench.record import Record
 from attnbench.runner.cell_progress import CellContext, CellProgress, utc_now
-from attnbench.runner.scheduler import Interrupts, RunSummary
+from attnbench.runner.scheduler import RunSummary
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
@@ -181,8 +182,8 @@ class GroupQueue:
     def execute(self) -> RunSummary:
         """Run all groups and return a summary.
 
-        After the first SIGINT, no further groups are started, and this method waits for the running groups. The second
-        SIGINT cancels the running groups and raises KeyboardInterrupt.
+        After the first signal that asks the process to end, no further groups are started, and this method waits for
+        the running groups. The second signal cancels the running groups and raises EndedBySignal.
         """
         began = time.monotonic()
         with self._interrupts.counted():
@@ -198,7 +199,7 @@ class GroupQueue:
                     writer.close()
         self.summary.wall_s = time.monotonic() - began
         self.summary.useful_share = self._useful_s / (self.summary.wall_s * self._most_running)
-        self.summary.interrupted = self._interrupts.count > 0
+        self.summary.interrupted, self.summary.signal = self._interrupts.count > 0, self._interrupts.first
         return self.summary
 
     def _submit_waiting(self) -> None:

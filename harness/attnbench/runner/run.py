@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shlex
@@ -85,15 +86,18 @@ def execute(
 def _reporters(listener: RunListener, observers: Observers) -> tuple[Callable[[Cell], None], Callable[[Record], None]]:
     """Return a function that reports that a cell has started, and one that reports stored records.
 
-    Both functions report to the listener and to the observers.
+    Both functions report to the listener and to the observers. An OSError of the listener is ignored: a run goes on if
+    its output can no longer be shown, for example because the terminal was closed.
     """
 
     def cell_started(cell: Cell) -> None:
-        listener.cell_started(cell)
+        with contextlib.suppress(OSError):
+            listener.cell_started(cell)
         observers.notify("cell_started", cell.to_json())
 
     def record_stored(record: Record) -> None:
-        listener.record_stored(record)
+        with contextlib.suppress(OSError):
+            listener.record_stored(record)
         observers.notify("record_stored", json.loads(record.to_line()))
 
     return cell_started, record_stored

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from attnbench import store
+from attnbench.interrupts import Interrupts
 from attnbench.isolation.worker_process import WorkerProcess
 from attnbench.plan.memory_frontier import SEARCHED
 from attnbench.record import HARNESS_OUT_OF_MEMORY
@@ -31,34 +29,6 @@ if TYPE_CHECKING:
     from attnbench.record import Record
 
 
-class Interrupts:
-    """A counter of SIGINT signals. Every signal after the first `limit` signals raises KeyboardInterrupt."""
-
-    def __init__(self, limit: int) -> None:
-        self.count = 0
-        self._limit = limit
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count SIGINT signals while the context is active.
-
-        Does nothing in threads other than the main thread, because Python handles signals only in the main thread.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGINT, self._count)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _count(self, _signal: int, _frame: FrameType | None) -> None:
-        self.count += 1
-        if self.count > self._limit:
-            raise KeyboardInterrupt
-
-
 USEFUL_PHASE = "measure"  # the phase whose time counts towards `useful_share`: sampling, without any check of answers
 POLL_S = 0.2
 
@@ -68,6 +38,7 @@ class RunSummary:
     """The result of a run: the number of records by status, and how the time was spent.
 
     - `useful_share`: the share of the devices' time that was spent on sampling
+    - `signal`: the number of the first signal that interrupted the run, or None
     - `frontier_ends`: the number of `out_of_memory` records in searches for a memory frontier. These records are
       expected and don't count as failures.
     """
@@ -76,6 +47,7 @@ class RunSummary:
     wall_s: float = 0.0
     useful_share: float = 0.0
     interrupted: bool = False
+    signal: int | None = None
     frontier_ends: int = 0
     phase_s: dict[str, float] = field(default_factory=dict)  # seconds spent waiting for workers, by phase
 
@@ -122,9 +94,9 @@ class Scheduler:
     def execute(self) -> RunSummary:
         """Run all cells and return the summary.
 
-        The first SIGINT stops the run after the current blocks, and the second one kills the workers. If an exception
-        is raised in one device's thread, e.g. because the disk is full, the other threads stop after their current
-        blocks, and this method then raises the exception.
+        The first signal that asks the process to end (`interrupts.SIGNALS`) stops the run after the current blocks, and
+        the second one kills the workers. If an exception is raised in one device's thread, e.g. because the disk is
+        full, the other threads stop after their current blocks, and this method then raises the exception.
         """
         began = time.monotonic()
         earlier = list(store.latest(self._run).values())
@@ -140,7 +112,7 @@ class Scheduler:
         self.summary.wall_s = time.monotonic() - began
         useful = self._phase_seconds.get(USEFUL_PHASE, 0.0)
         self.summary.useful_share = useful / (self.summary.wall_s * max(1, len(self._plan.devices)))
-        self.summary.interrupted = self._interrupts.count > 0
+        self.summary.interrupted, self.summary.signal = self._interrupts.count > 0, self._interrupts.first
         self.summary.phase_s = {phase: round(seconds, 3) for phase, seconds in self._phase_seconds.items()}
         return self.summary
 
