@@ -327,13 +327,17 @@ class Block(Message, frozen=True):
 
 
 class CloseReply(Message, frozen=True):
-    """The reply to a CloseRequest: the cell's memory in bytes. See `measure.memory.Memory`."""
+    """The reply to a CloseRequest: the cell's memory in bytes. See `measure.memory.Memory`.
+
+    `suspicions` are findings that make the times of the whole cell doubtful.
+    """
 
     peak_bytes: int | None = None
     saved_bytes: int | None = None
     reserved_bytes: int | None = None
     driver_bytes: int | None = None
     harness_bytes: int | None = None
+    suspicions: tuple[Suspicion, ...] = ()
 
 
 class ProfileReply(Message, frozen=True):

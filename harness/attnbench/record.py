@@ -22,6 +22,7 @@ SCHEMA = 1
 NOT_INTERLEAVED = "not_interleaved"  # flag of records whose variant was timed alone, not in turn with others
 # Flag of records with the status `out_of_memory` whose memory was used up by the harness and not by the variant.
 HARNESS_OUT_OF_MEMORY = "harness_out_of_memory"
+SUSPECT = "suspect"  # flag of records whose times are doubtful for the reason in `reason`; such records are not ranked
 STATUSES = ("ok", "incorrect", "unsupported", "out_of_memory", "timeout", "crash", "error", "interrupted")
 MAX_INT = 2**63 - 1  # larger integers do not fit in a 64-bit column
 MAX_NAME_LENGTH = 1_000  # in characters, for each of the fields in NAMES

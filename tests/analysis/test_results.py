@@ -71,6 +71,15 @@ def test_only_correct_exact_variants_are_ranked(tmp_path):
     assert results.frame[results.leads].index.isin(results.ranked.index).all()
 
 
+def test_suspect_times_are_not_ranked(tmp_path):
+    """A record with the flag `suspect` is not ranked, although it has a time."""
+    suspect = {"flags": ("suspect",), "reason": "cached output?"}
+    results = Results.load(synthetic.make_run(tmp_path, variants=("sdpa",), replace=suspect, **SMALL))
+    assert (results.frame["status"] == "ok").all()
+    assert results.ranked.empty
+    assert not results.leads.any()
+
+
 def test_within_returns_the_results_of_selected_records(tmp_path):
     """The results that `within` returns cover only the selected records, but have the same baseline."""
     results = Results.load(synthetic.make_run(tmp_path, variants=("naive", "sdpa", "chunked"), **SMALL))

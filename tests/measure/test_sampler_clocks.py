@@ -23,7 +23,7 @@ def sampled(device, work, monkeypatch, **settings):
     """Return a sampler on a fake device. The timed callable runs `work(device)` and returns the correct output."""
     for module in (sampler_module, clock):
         monkeypatch.setattr(module, "raw_now", lambda: int(device.host * device.system_speed))
-        monkeypatch.setattr(module, "waited_ns", lambda: device.waited)
+    monkeypatch.setattr(clock, "waited_ns", lambda: device.waited)
     monkeypatch.setattr(clock, "cpu_now", lambda: int(device.host - (device.waited or 0.0) - device.slept))
     monkeypatch.setattr(sampler_module, "cache_bytes", lambda device: 1024)
     inputs = make_inputs(WORKLOAD, "cpu")

@@ -6,7 +6,7 @@ import attnbench
 import synthetic
 from attnbench.analysis.results import Results
 from attnbench.report.content import METHOD
-from attnbench.report.tables import headline, latencies, method
+from attnbench.report.tables import failures, headline, latencies, method
 
 
 def test_the_settings_of_an_unknown_type_of_device_are_shown_as_they_are(tmp_path):
@@ -50,6 +50,17 @@ def test_standings_show_the_baseline_and_wrong_cells(tmp_path):
     assert rows["forgets-a-key"]["ranked / cells"] == "0 / 2, 2 WRONG"
     assert " to " in rows["naive"]["smallest to largest"]
     assert "range" not in table.columns  # which would read as an interval
+
+
+def test_suspect_times_are_marked_and_explained(tmp_path):
+    """A suspect time is marked as such in the table of latencies, and its reason is listed with the failures."""
+    cells = synthetic.workloads(seqs=(64,), heads=1, head_dim=16, directions=("forward",))
+    suspect = {"flags": ("suspect",), "reason": "cached output?"}
+    run = synthetic.make_run(tmp_path, cells=cells, variants=("sdpa",), rounds=4, replace=suspect)
+    results = Results.load(run)
+    assert all(row[-1].text.endswith(" (suspect)") for table in latencies(results) for row in table.rows)
+    listed = failures(results).rows
+    assert {tuple(cell.text for cell in row[1:4]) for row in listed} == {("sdpa", "suspect", "cached output?")}
 
 
 def test_an_interval_that_is_longer_on_one_side_is_shown_as_such(tmp_path):

@@ -120,6 +120,17 @@ def test_a_forged_oversized_or_malformed_reply_is_an_error(stubbed, outcomes, mo
     assert summary.failed == 1
 
 
+def test_suspect_times_are_flagged_with_their_reason(stubbed, outcomes):
+    """A suspicion at the end of a cell leaves its times in the record, with the flag `suspect` and the reason."""
+    suspicions = [{"kind": "suspect", "text": "cached output? To check, read the variant"}]
+    stubbed.behave(alpha={"close": {"type": "CloseReply", "suspicions": suspicions}})
+    run, _ = stubbed.run()
+    record = outcomes(run)["alpha", 16]
+    assert (record.status, record.flags, record.reason) == ("ok", ("suspect",), suspicions[0]["text"])
+    assert record.samples_ns
+    assert outcomes(run)["beta", 16].reason is None
+
+
 def test_after_three_crashes_a_variant_is_not_tried_again(stubbed, outcomes):
     """After three crashes of a variant, its remaining cells are recorded as crashes without being started."""
     stubbed.behave(alpha={"block": "segfault"})

@@ -5,7 +5,16 @@ from types import SimpleNamespace
 import pytest
 
 from attnbench import Workload
-from attnbench.messages import Block, CloseReply, CloseRequest, DoneReply, FailedReply, OpenReply, ProfileReply
+from attnbench.messages import (
+    Block,
+    CloseReply,
+    CloseRequest,
+    DoneReply,
+    FailedReply,
+    OpenReply,
+    ProfileReply,
+    Suspicion,
+)
 from attnbench.plan import placement
 from attnbench.plan.devices import Device, choose_devices
 from attnbench.plan.placement import devices_for, placement_problem, with_teams
@@ -70,8 +79,8 @@ def test_a_placement_problem_has_a_reason(four_gpus):
 def test_the_reply_of_the_slowest_member_is_kept():
     """The slowest member's reply is kept. The reply to a block request also gets each member's median time.
 
-    Of the replies to closing a cell, the one with the largest peak memory is kept. The profilers of a team are detached
-    only if that of each member is.
+    Of the replies to closing a cell, the one with the largest peak memory is kept, with the suspicions of all. The
+    profilers of a team are detached only if that of each member is.
     """
     fast, slow = (Block([t, t + 2.0], 1, 20.0, telemetry={"a": t}) for t in (1.0, 5.0))
     assert slowest_reply([fast, slow]) == Block([5.0, 7.0], 1, 20.0, telemetry={"a": 5.0, "rank_ns": [2.0, 6.0]})
@@ -79,8 +88,9 @@ def test_the_reply_of_the_slowest_member_is_kept():
     assert slowest_reply(opened) == OpenReply(1.0, 2.0, {}, ["x", "y"])
     profiles = [ProfileReply(("kernel",), detached=detached) for detached in (True, False)]
     assert slowest_reply(profiles) == profiles[1]
-    closed = [CloseReply(size) for size in (1, 3)]
-    assert slowest_reply(closed) == closed[1]
+    suspicions = (Suspicion("suspect", "cached output?"),)
+    closed = [CloseReply(1, suspicions=suspicions), CloseReply(3)]
+    assert slowest_reply(closed) == CloseReply(3, suspicions=suspicions)
 
 
 def test_the_failure_of_one_member_fails_the_team():

@@ -25,7 +25,10 @@ class PackRunner:
         self._worker = None
 
     def outcome(self, trick, workload, device="cpu"):
-        """Measure a trick's variant in a real worker, as a run does, and return the resulting status and reason."""
+        """Measure a trick's variant in a real worker, as a run does, and return the resulting status and reason.
+
+        The status is `suspect` if the variant got times that are flagged as suspect.
+        """
         source = PluginSource(trick, "file", str(PACK / f"{trick}.py"))
         try:
             self._ask(LoadRequest(source, "dishonest", device))
@@ -38,7 +41,9 @@ class PackRunner:
         except WorkerLostError as lost:
             self._worker = None
             return lost.status, lost.reason
-        return (reply.status, reply.reason) if isinstance(reply, FailedReply) else ("ok", None)
+        if isinstance(reply, FailedReply):
+            return reply.status, reply.reason
+        return ("suspect", reply.suspicions[0].text) if reply.suspicions else ("ok", None)
 
     def _ask(self, request):
         self._worker = self._worker or WorkerProcess(self._environment)

@@ -29,12 +29,13 @@ from attnbench.analysis.digest import (
 )
 from attnbench.analysis.digest_cache import digests
 from attnbench.errors import UsageError
-from attnbench.record import FIELDS
+from attnbench.record import FIELDS, SUSPECT
 from attnbench.store import MANIFEST
 from attnbench.workloads.workload import AXES, Workload
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 UNCHECKED = "unchecked"  # the flag of imported records, whose outputs were not checked
+NOT_RANKED = frozenset({UNCHECKED, SUSPECT})  # flags of records that have times but may not be ranked
 WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
 COLUMNS = (*FIELDS, "run", "workload_id", *DERIVED, "speedup", *WORKLOAD_FIELDS)
 # The fields that identify a problem. Two variants are compared only if they were measured on the same problem.

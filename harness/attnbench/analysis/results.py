@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 
-from attnbench.analysis.load_runs import COLUMNS, PROBLEM, UNCHECKED, Paths, find_runs, read_frame
+from attnbench.analysis.load_runs import COLUMNS, NOT_RANKED, PROBLEM, Paths, find_runs, read_frame
 from attnbench.analysis.ranking import winners
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import CellKey, Place, Ratios, compare_with_baseline, control_ratios, floors, leaders
@@ -107,11 +107,12 @@ class Results:
     def rankable(self) -> pd.Series:
         """Whether each record may be ranked.
 
-        A record may be ranked if it has a time, its variant computes exact attention, its outputs were checked, and it
-        is not an A/A control.
+        A record may be ranked if it has a time, its variant computes exact attention, its outputs were checked, its
+        times are not suspect, and it is not an A/A control.
         """
         records = self._records
-        checked = pd.Series([UNCHECKED not in flags for flags in records["flags"]], index=records.index, dtype=bool)
+        trusted = [NOT_RANKED.isdisjoint(flags) for flags in records["flags"]]
+        checked = pd.Series(trusted, index=records.index, dtype=bool)
         timed = (records["status"] == "ok") & records["latency_ms"].notna()
         return timed & checked & records["exact"] & ~records["control"]
 

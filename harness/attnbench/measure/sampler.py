@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.device_names import device_type
 from attnbench.errors import MeasurementError
-from attnbench.machine.telemetry import Telemetry, telemetry_for, waited_ns
+from attnbench.machine.telemetry import Telemetry, telemetry_for
 from attnbench.measure.anticheat.audit import Audit, Excerpt, checksums
+from attnbench.measure.anticheat.audit_times import AuditTimes, doubts, second_look
 from attnbench.measure.anticheat.integrity import (
     ProcessState,
     harness_answers_called,
@@ -23,10 +24,11 @@ from attnbench.measure.anticheat.integrity import (
 )
 from attnbench.measure.cache_flush import CacheFlush, cache_bytes
 from attnbench.measure.call import DirectionCall, Result
-from attnbench.measure.clock import Clock, CpuShare, clock_for, gpu_uuid, raw_now
+from attnbench.measure.clock import Clock, CpuShare, by_two_clocks, clock_for, gpu_uuid, raw_now
 from attnbench.measure.cuda_graph import GraphCall
 from attnbench.measure.launch_delay import LaunchDelays
 from attnbench.messages import Block, Suspicion
+from attnbench.record import SUSPECT
 
 if TYPE_CHECKING:
     from attnbench.measure_config import MeasureConfig
@@ -42,9 +44,9 @@ MIN_SAMPLE_NS = 50_000.0  # hot calls shorter than this are timed in batches, an
 MAX_QUEUED_CALLS = 256  # at most this many calls, or batches of calls, are queued before the host waits
 QUEUE_NS = 20e6  # about this much work, in ns, is queued on a device before the host waits
 LEAD_IN_NS = 2e6  # before each block, untimed calls run for this long to refill caches that other processes have used
-# In a block that is long enough, at least this many plain calls separate the repeat from the audited call, because a
+# In a block that is long enough, at least this many plain calls separate the audited call and the repeat, because a
 # variant's cache of outputs may take effect only from the third call on the same inputs.
-PLAIN_CALLS_BEFORE_REPEAT = 3
+PLAIN_CALLS_BETWEEN = 3
 
 # The kinds of timed calls: an ordinary call, the audited call on changed inputs, and the repeat on unchanged inputs.
 PLAIN, FRESH, REPEAT = "plain", "fresh", "repeat"
@@ -109,7 +111,8 @@ class Sampler:
         self._warm_up: WarmUp | None = None
         self._result: Result | None = None
         self._block_calls = 0
-        self._plain_ns: list[float] = []
+        self._times: dict[str, list[float]] = {}  # of the last block, by the kind of call
+        self._duration_ns = 0.0  # the intended duration of the last block
         self._content: tuple[int, ...] = ()
 
     def take_excerpts(self) -> list[Any]:
@@ -175,6 +178,7 @@ class Sampler:
 
         Raises MeasurementError if the times of the block can't be trusted.
         """
+        self._duration_ns = duration_ns
         self._lead_in()
         threads = self._process_state.thread_times()
         self._telemetry.start()
@@ -192,6 +196,29 @@ class Sampler:
         self._check(samples, wall, (shortest, longest), unchanged=self._content == checksums(self._inputs))
         device_ns, synchronised_ns, suspicions = self._two_clocks()
         return Block(samples, self._calls_per_sample, wall, device_ns, synchronised_ns, telemetry, suspicions)
+
+    def second_look(self) -> tuple[Suspicion, ...]:
+        """Judge the times of audited calls, after further blocks if the times so far cast doubt on the variant.
+
+        Returns a suspicion if the times prove something that has an honest explanation too. Raises MeasurementError if
+        they prove that the variant caches its output. Call this method after the last block.
+        """
+        claims = doubts(self._audit.times)
+        finding = second_look(claims, self._further_times) if claims else None
+        self._result = None
+        self._audit.take_excerpts()
+        if finding is None:
+            return ()
+        if finding.certain:
+            raise MeasurementError(finding.text)
+        return (Suspicion(SUSPECT, finding.text),)
+
+    def _further_times(self) -> AuditTimes:
+        """Time the calls of one more block, whose samples are not used, and return those of the audited calls."""
+        self._lead_in()
+        with _garbage_collector_paused():
+            self._collect(self._duration_ns)
+        return self._audit.times[-1]
 
     def _lead_in(self) -> None:
         """Make untimed calls, because caches are cold and cores are idle after another worker's turn."""
@@ -222,29 +249,41 @@ class Sampler:
     def _collect(self, duration_ns: float) -> list[float]:
         """Make the calls of one block and return the samples in ns.
 
-        The block consists of plain calls, with one audited call among them at a random time, and a repeat at the end.
+        The block consists of plain calls, with the audited call or the repeat among them at a random time, and the
+        other one of the two at the end. If the audited call comes last, some plain calls follow it.
         """
-        clock, self._block_calls, self._plain_ns = self._clock, 0, []
+        clock, self._block_calls = self._clock, 0
+        self._times = {PLAIN: [], FRESH: [], REPEAT: []}
+        first, second = (FRESH, REPEAT) if self._audit.draw_order() else (REPEAT, FRESH)
         begun = clock.now()
-        deadline = begun + max(0.0, duration_ns - self._ns_per_call)  # leaves time for the repeat call
-        audit_at = begun + self._audit.draw_start(max(0.0, duration_ns - self._ns_per_call))
-        plain_wanted = min(PLAIN_CALLS_BEFORE_REPEAT, int(duration_ns / max(1.0, self._ns_per_call) / 4))
+        deadline = begun + max(0.0, duration_ns - self._ns_per_call)  # leaves time for the second one of the two
+        first_at = begun + self._audit.draw_start(max(0.0, duration_ns - self._ns_per_call))
+        plain_wanted = min(PLAIN_CALLS_BETWEEN, int(duration_ns / max(1.0, self._ns_per_call) / 4))
         samples: list[float] = []
-        plain_since: int | None = None  # number of plain calls since the audited call; None before the audited call
+        plain_since: int | None = None  # number of plain calls since the first one of the two; None before it
         while plain_since is None or plain_since < plain_wanted or not samples or clock.now() < deadline:
             taken = []
             for _ in range(self._queue_length()):
-                kind = FRESH if plain_since is None and clock.now() >= audit_at else PLAIN
+                kind = first if plain_since is None and clock.now() >= first_at else PLAIN
                 taken.append((kind, self._timed(self._calls_per_sample if kind == PLAIN else 1, kind)))
-                if kind == FRESH:
+                if kind != PLAIN:
                     plain_since = 0
-                elif plain_since is not None and self._result is not None:
+                elif plain_since is not None:
                     plain_since += 1
-                    remaining = max(1.0, deadline - clock.now())
-                    probability = self._ns_per_call * self._calls_per_sample / remaining
-                    self._audit.maybe_keep_plain(self._result, probability)
+                    if first == FRESH:
+                        remaining = max(1.0, deadline - clock.now())
+                        self._maybe_keep_plain(self._ns_per_call * self._calls_per_sample / remaining)
             samples += self._sort_by_kind(taken)
-        return samples + self._sort_by_kind([(REPEAT, self._timed(1, REPEAT))])
+        samples += self._sort_by_kind([(second, self._timed(1, second))])
+        for remaining_calls in range(plain_wanted if second == FRESH else 0, 0, -1):
+            samples += self._sort_by_kind([(PLAIN, self._timed(self._calls_per_sample))])
+            self._maybe_keep_plain(1 / remaining_calls)
+        self._audit.add_times(self._times[FRESH][0], self._times[REPEAT][0], self._times[PLAIN])
+        return samples
+
+    def _maybe_keep_plain(self, probability: float) -> None:
+        if self._result is not None:
+            self._audit.maybe_keep_plain(self._result, probability)
 
     def _sort_by_kind(self, taken: list[tuple[str, tuple[Any, Any]]]) -> list[float]:
         """Store the time of each call under its kind, and return the samples.
@@ -257,7 +296,7 @@ class Sampler:
         for kind, (start, end) in taken:
             calls = self._calls_per_sample if kind == PLAIN else 1
             sample = self._positive(self._clock.elapsed_ns(start, end) / calls)
-            {FRESH: self._audit.fresh_ns, REPEAT: self._audit.repeat_ns, PLAIN: self._plain_ns}[kind].append(sample)
+            self._times[kind].append(sample)
             if calls == self._calls_per_sample:
                 samples.append(sample)
         return samples
@@ -309,8 +348,7 @@ class Sampler:
         """
         if not unchanged:
             raise MeasurementError("mutated inputs: a callable must not change its inputs")
-        finding = patched_clock(wall, *bounds) or self._audit.slow_fresh_calls()
-        finding = finding or self._audit.slow_audited_calls(self._plain_ns)
+        finding = patched_clock(wall, *bounds)
         warm_up = self._warm_up
         # On a GPU, an unsteady warm-up is not judged, because a higher clock rate alone may make later calls faster.
         if warm_up and (warm_up.steady or not self._clock.asynchronous):
@@ -319,28 +357,14 @@ class Sampler:
             raise MeasurementError(finding)
 
     def _two_clocks(self) -> tuple[float | None, float | None, tuple[Suspicion, ...]]:
-        """Time three calls with device events and the wall clock. Return both times of one call, and any Suspicion.
+        """Time a call with device events and the wall clock. Return both times in ns, and any Suspicion.
 
-        Times are in ns. The wall time includes the wait until all devices are synchronised. The call whose two times
-        differ least is chosen. If even this difference is too large, and threads that waited for a core don't explain
-        it, the third value contains a suspicion. On a device that is not asynchronous, both times are None.
+        On a device that is not asynchronous, both times are None.
         """
-        clock = self._clock
-        if not clock.asynchronous:
+        if not self._clock.asynchronous:
             return None, None, ()
-        tries, waited = [], waited_ns() or 0
-        for _ in range(3):
-            ready_call = self._direction_call.prepare()[0]
-            clock.synchronise()
-            begun, start = clock.now(), clock.mark()
-            ready_call()
-            end = clock.mark()
-            clock.synchronise()
-            synchronised = float(clock.now() - begun)
-            tries.append((synchronised - clock.elapsed_ns(start, end), clock.elapsed_ns(start, end), synchronised))
-        _, device_ns, synchronised_ns = min(tries)
-        waited = max(0, (waited_ns() or 0) - waited)
-        suspicion = side_stream(device_ns, synchronised_ns, clock.launch_floor_ns, waited)
+        device_ns, synchronised_ns, waited = by_two_clocks(self._clock, lambda: self._direction_call.prepare()[0])
+        suspicion = side_stream(device_ns, synchronised_ns, self._clock.launch_floor_ns, waited)
         return device_ns, synchronised_ns, (suspicion,) if suspicion else ()
 
 

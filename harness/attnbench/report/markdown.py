@@ -26,7 +26,10 @@ def to_markdown_report(content: Content, process: FigureProcess, folder: Path) -
     parts += _section("Latency", content.latencies)
     parts += _section("Scaling, crossovers, memory", content.fitted)
     parts += _section("Inexact variants: timed, not ranked", content.inexact)
-    parts += ["## Cells without a time\n", _untitled(content.failures, "Every cell has a time.\n")]
+    parts += [
+        "## Cells without a time, and suspect times\n",
+        _untitled(content.failures, "Every cell has a time, and none is suspect.\n"),
+    ]
     parts += ["## Method\n", METHOD + "\n", *(to_markdown(table) for table in content.method)]
     parts += ["## Provenance\n", _untitled(content.provenance, "")]
     return "\n".join(parts)

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attnbench.analysis.load_runs import UNCHECKED
+from attnbench.analysis.load_runs import NOT_RANKED
 from attnbench.analysis.ranking import CONTEST, Contest, Standing, contests
 from attnbench.analysis.results import Results
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import noise_text
 from attnbench.measure_config import DEFAULT_PRECISION
+from attnbench.record import SUSPECT
 from attnbench.report.derived_tables import SPAN, tiers_and_traits
 from attnbench.report.table import Table, TableCell, row
 from attnbench.untrusted import listing, mapping
@@ -120,16 +121,23 @@ def inexact(results: Results, limit: int | None = None) -> list[Table]:
 
 
 def failures(results: Results) -> Table:
-    """Return a table of the cells that are not ok. A variant's cells with the same status and reason share a row."""
-    bad = results.current
-    bad = bad[bad["status"] != "ok"].assign(reason=bad["reason"].fillna("no reason recorded"))
+    """Return a table of the cells that are not ok, or whose times are suspect.
+
+    A variant's cells with the same status and reason share a row.
+    """
+    cells = results.current
+    suspect = cells["flags"].map(lambda flags: SUSPECT in flags).astype(bool)
+    bad = cells.assign(
+        status=cells["status"].mask(suspect, SUSPECT), reason=cells["reason"].fillna("no reason recorded")
+    )
+    bad = bad[bad["status"] != "ok"]
     keys = ["device_name", "variant", "status", "reason"]
     rows = [
         row(*key, _some(cells["workload_id"]), len(cells))
         for key, cells in sorted(bad.groupby(keys), key=lambda item: (item[0][2] == "unsupported", item[0]))
     ]
     columns = ("device", "variant", "status", "reason", "workloads", "cells")
-    return Table("Cells without a time", columns, tuple(rows), labels=5)
+    return Table("Cells without a time, and suspect times", columns, tuple(rows), labels=5)
 
 
 def provenance(manifests: Iterable[dict[str, Any]]) -> Table:
@@ -220,8 +228,8 @@ def _latency_table(line: Series, noise_notes: tuple[str, ...] = ()) -> Table:
 
 
 def _leaders(cells: dict[str, dict[str, Any]]) -> set[str]:
-    """Return the variants in first place on a shape, or an empty set if fewer than two variants have a checked time."""
-    ok = [cell for cell in cells.values() if cell["status"] == "ok" and UNCHECKED not in cell["flags"]]
+    """Return the variants in first place on a shape, or an empty set if fewer than two variants have a time to rank."""
+    ok = [cell for cell in cells.values() if cell["status"] == "ok" and NOT_RANKED.isdisjoint(cell["flags"])]
     return {cell["variant"] for cell in ok if cell["leads"]} if len(ok) > 1 else set()
 
 
@@ -231,6 +239,8 @@ def _latency_cell(cell: dict[str, Any] | None, leaders: set[str]) -> TableCell:
     if cell["status"] != "ok":
         return TableCell(STATUS_TEXT.get(cell["status"], cell["status"]))
     text = _with_interval(cell["latency_ms"], cell["latency_low_ms"], cell["latency_high_ms"])
+    if SUSPECT in cell["flags"]:
+        return TableCell(f"{text} (suspect)")
     leads = cell["variant"] in leaders
     return TableCell(text, best=leads and len(leaders) == 1, tied=leads and len(leaders) > 1)
 

@@ -54,6 +54,7 @@ class CellProgress:
     first_call_ns: float | None = None
     error: dict[str, Any] | None = None
     flags: list[str] = field(default_factory=list)
+    suspicions: list[str] = field(default_factory=list)  # why the cell's times are suspect
     telemetry: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     stopping: StoppingRule | None = None
@@ -94,6 +95,7 @@ class CellProgress:
             **{
                 "error": self.error,
                 "flags": tuple(self.flags),
+                "reason": "; ".join(self.suspicions) or None,
                 "telemetry": {"blocks": self.telemetry, **self.details},
                 **timed,
                 **fields,

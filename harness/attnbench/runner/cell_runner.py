@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ from attnbench.messages import (
     ProfileReply,
     ProfileRequest,
     Reply,
+    Suspicion,
     failure_reason,
 )
-from attnbench.record import HARNESS_OUT_OF_MEMORY
+from attnbench.record import HARNESS_OUT_OF_MEMORY, SUSPECT
 from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share, utc_now
 from attnbench.runner.worker_team import start_worker
 from attnbench.stats.stopping import StoppingRule
@@ -131,8 +132,7 @@ class CellRunner:
         telemetry = block.telemetry
         if block.suspicions:
             telemetry = {**telemetry, "suspects": [f"{found.kind}: {found.text}" for found in block.suspicions]}
-        for found in block.suspicions:
-            self.flag(found.kind)
+        self._suspect(block.suspicions)
         self._current.telemetry.append(telemetry)
         if not self.stopping.done:
             self.stopping.add(block.samples_ns, block.wall_ns)
@@ -148,11 +148,19 @@ class CellRunner:
             return self._lost(lost)
         if not isinstance(reply, CloseReply):
             return self._ended(reply)
+        self._suspect(reply.suspicions)
         profile = self._profile()
         record = self._measured(reply, profile)
         if not profile.detached:
             self.stop()
         return record
+
+    def _suspect(self, suspicions: Sequence[Suspicion]) -> None:
+        """Flag the open cell for each suspicion. If its times are suspect, the reason is stored, too."""
+        for found in suspicions:
+            self.flag(found.kind)
+            if found.kind == SUSPECT and found.text not in self._current.suspicions:
+                self._current.suspicions.append(found.text)
 
     def _profile(self) -> ProfileReply:
         """Return the kernels of the cell's calls, or the reason why they are unknown."""

@@ -116,7 +116,7 @@ def slowest_reply(replies: Sequence[Reply]) -> Reply:
     If several do, a reply from a worker that has ended because of a CUDA error comes first.
     Otherwise the result is the slowest member's reply or, when a cell is closed, the reply of the member with the
     largest peak memory. The result for a block contains each member's median time as `rank_ns` in its telemetry, and
-    the result for an opened cell contains the flags of all members.
+    the result for an opened cell contains the flags of all members, and that for a closed cell their suspicions.
     """
     for reply in sorted(replies, key=_lost_its_gpu, reverse=True):
         if isinstance(reply, FailedReply) or type(reply) is not type(replies[0]):
@@ -126,7 +126,8 @@ def slowest_reply(replies: Sequence[Reply]) -> Reply:
         slowest = blocks[medians.index(max(medians))]
         return msgspec.structs.replace(slowest, telemetry={**slowest.telemetry, "rank_ns": medians})
     if closed := [reply for reply in replies if isinstance(reply, CloseReply)]:
-        return max(closed, key=lambda reply: reply.peak_bytes or 0)
+        suspicions = tuple(found for reply in closed for found in reply.suspicions)
+        return msgspec.structs.replace(max(closed, key=lambda reply: reply.peak_bytes or 0), suspicions=suspicions)
     if profiles := [reply for reply in replies if isinstance(reply, ProfileReply)]:
         return msgspec.structs.replace(profiles[0], detached=all(reply.detached for reply in profiles))
     if opened := [reply for reply in replies if isinstance(reply, OpenReply)]:

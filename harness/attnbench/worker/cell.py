@@ -179,7 +179,9 @@ class OpenCell:
         return block if verdict.passed else _incorrect(verdict, "recheck")
 
     def close(self) -> CloseReply | FailedReply:
-        """Check the variant's answers again, and then measure memory with untimed calls."""
+        """Judge the times of the audited calls, check the answers again, and then measure memory with untimed calls."""
+        self.enter("measure")
+        suspicions = self.sampler.second_look()
         self.enter("conform")
         verdict = self.gate.after()
         self.sampler.refuse_changes()
@@ -187,7 +189,7 @@ class OpenCell:
             return _incorrect(verdict, "conform")
         self.enter("memory")
         memory = measure_memory(self.call, self.inputs, self.workload, self.device)
-        return CloseReply(**memory.to_json())
+        return CloseReply(**memory.to_json(), suspicions=suspicions)
 
     def profile(self) -> ProfileReply:
         """List the kernels of an untimed call."""

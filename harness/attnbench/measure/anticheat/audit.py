@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from attnbench.conformance.subject import LastOutput
 from attnbench.errors import MeasurementError, harness_work
+from attnbench.measure.anticheat.audit_times import AuditTimes
 from attnbench.reference import in_bhsd
 from attnbench.tensors.chunks import chunks
 
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
     from attnbench.tensors.inputs import Inputs
 
 _INTEGER_OF_SIZE = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
-# Times are compared only if there are at least this many calls of each kind, because a few successive calls may be slow
-# by chance on a busy machine.
-MIN_CALLS_TO_JUDGE = 8
-# A variant is assumed to cache its output if its fastest call on changed inputs takes more than this many times as long
-# as its slowest repeat on unchanged inputs.
-FRESH_RATIO = 1.5
-# A variant is also assumed to cache its output if even its fastest audited call takes longer than AUDITED_RATIO times
-# the duration of an ordinary call plus AUDITED_EXTRA_NS. An honest variant's audited calls are slower too, because they
-# read tensors that were just written, but by a smaller factor. The extra time allows for a cold cache, which may triple
-# the duration of a very short call.
-AUDITED_RATIO = 3.0
-AUDITED_EXTRA_NS = 50_000.0
 HOLD_PROBABILITY = 0.5  # probability of keeping the previous output allocated instead of freeing it
 
 
@@ -53,8 +42,8 @@ class Audit:
     - `maybe_keep_plain` takes an excerpt of the result of a randomly chosen ordinary call. The call is chosen after it
       has returned, so the variant can't find out beforehand which call is checked.
 
-    The last call of a block is a repeat on unchanged inputs. If repeats are much faster than audited calls on changed
-    inputs, the variant caches its output.
+    Each block also has a repeat on unchanged inputs, before or after the audited call. `times` has the times of both
+    calls for each block, which `audit_times` judges.
     """
 
     def __init__(self, inputs: Inputs, seed: str, excerpt: Excerpt) -> None:
@@ -65,8 +54,11 @@ class Audit:
         self._last: LastOutput | None = None
         self._audited: Any = None  # the excerpt of the audited call
         self._plain: Any = None  # the excerpt of one ordinary call after the audited call
-        self.fresh_ns: list[float] = []
-        self.repeat_ns: list[float] = []
+        self.times: list[AuditTimes] = []
+
+    def draw_order(self) -> bool:
+        """Return whether the audited call of the next block comes before the repeat, which a fair coin decides."""
+        return self._random.random() < 0.5
 
     def draw_start(self, length_ns: float) -> float:
         """Return a random start time for the audited call, in ns since the start of a block that lasts `length_ns`."""
@@ -76,10 +68,10 @@ class Audit:
     def before(self, last: Result | None, *, fresh: bool = True) -> None:
         """Change the content of the inputs, and fill the result of the previous call with NaN.
 
-        If `fresh` is false, write the same content again. This is the same amount of work, so the times of calls on
-        changed and on unchanged inputs are comparable.
+        If `fresh` is false, write the same content again. This is the same work, so the times of calls on changed and
+        on unchanged inputs are comparable.
         """
-        change_content(self._inputs, self._random if fresh else None)
+        change_content(self._inputs, self._random, restore=not fresh)
         self._last = None
         if last is None:
             return
@@ -119,50 +111,34 @@ class Audit:
         self._audited = self._plain = None
         return excerpts
 
-    def slow_audited_calls(self, plain_ns: list[float]) -> str | None:
-        """Return a finding if even the fastest audited call took far longer than most ordinary calls.
-
-        `plain_ns` contains the times of the ordinary calls in the last block.
-        """
-        audited = self.fresh_ns + self.repeat_ns
-        if min(len(self.fresh_ns), len(self.repeat_ns), len(plain_ns)) < MIN_CALLS_TO_JUDGE:
-            return None
-        usual, least = max(sorted(plain_ns)[: math.ceil(0.9 * len(plain_ns))]), min(audited)
-        if least <= AUDITED_RATIO * usual + AUDITED_EXTRA_NS:
-            return None
-        return (
-            f"cached output: the fastest of {len(audited)} audited calls took {least / 1e3:.1f} us, but 90% of the "
-            f"other calls took at most {usual / 1e3:.1f} us; a callable must do all its work at each call"
-        )
-
-    def slow_fresh_calls(self) -> str | None:
-        """Return a finding if even the fastest call on changed inputs took far longer than the slowest repeat."""
-        if min(len(self.fresh_ns), len(self.repeat_ns)) < MIN_CALLS_TO_JUDGE:
-            return None
-        fresh, repeat = min(self.fresh_ns), max(self.repeat_ns)
-        if fresh <= FRESH_RATIO * repeat:
-            return None
-        return (
-            f"cached output: the fastest of {len(self.fresh_ns)} calls on changed inputs took {fresh / 1e3:.1f} us, "
-            f"but the slowest repeat took {repeat / 1e3:.1f} us; a callable must do all its work at each call"
-        )
+    def add_times(self, fresh_ns: float, repeat_ns: float, plain_ns: Sequence[float]) -> None:
+        """Add the times of one block in ns: of the audited call, of the repeat, and of the ordinary calls."""
+        usual = sorted(plain_ns)[: math.ceil(0.9 * len(plain_ns))]
+        self.times.append(AuditTimes(fresh_ns, repeat_ns, max(usual, default=math.inf)))
 
 
-def change_content(inputs: Inputs, generator: random.Random | None) -> None:
+def change_content(inputs: Inputs, generator: random.Random, *, restore: bool = False) -> None:
     """Roll each floating-point input tensor in place by random shifts along the sequence and head_dim axes.
 
     A roll is cheap and changes the correct output, but keeps the distribution of the values and the tensor's address.
-    Each chunk of a large tensor is rolled by itself. Without a generator, the shifts are 0, which takes the same amount
-    of work. The tensors are written through `.data`, which does not increase their version counters, so a cache keyed
-    by version counters returns a wrong output.
+    Each chunk of a large tensor is rolled by itself, twice. With `restore`, the second roll undoes the first one. The
+    duration of a roll depends on its shifts, and threads that wait for work fall asleep after a while, so only equal
+    work leaves the machine in the same state. The tensors are written through `.data`, which does not increase their
+    version counters, so a cache keyed by version counters returns a wrong output.
     """
     for tensor in (inputs.query, inputs.key, inputs.value, inputs.grad_output):
         if tensor is None or tensor.numel() == 0:
             continue
         for chunk in chunks(in_bhsd(tensor.data, inputs.layout)):
             axes = tuple(range(-min(2, chunk.dim()), 0))
-            shifts = [generator.randrange(chunk.shape[axis]) if generator else 0 for axis in axes]
-            chunk.copy_(chunk.roll(shifts, axes))
+            sizes = [chunk.shape[axis] for axis in axes]
+            there = [generator.randrange(size) for size in sizes]
+            back = [-shift for shift in there]
+            onwards = [generator.randrange(size) for size in sizes]
+            if not any((shift + more) % size for shift, more, size in zip(there, onwards, sizes, strict=True)):
+                onwards[0] += 1  # the two rolls would restore the content
+            for shifts in (there, back if restore else onwards):
+                chunk.copy_(chunk.roll(shifts, axes))
 
 
 def poison(result: Result) -> None:
