@@ -22,6 +22,7 @@ import typer
 
 from attnbench import Workload
 from attnbench.cli.app import app
+from waiting import LONG_S
 
 sys.path.insert(0, str(Path(__file__).parent / "gpu"))
 import archive
@@ -55,7 +56,7 @@ def work(tmp_path, monkeypatch):
     return tmp_path / "work"
 
 
-def run_step(work, *commands, limit_s=60.0, name="step", remaining_s=60.0):
+def run_step(work, *commands, limit_s=LONG_S, name="step", remaining_s=LONG_S):
     """Run a step, and return its outcome and its log."""
     step = steps.Step(name, limit_s, commands)
     outcome = runner.run_step(step, work, os.environ, time.monotonic() + remaining_s)
@@ -145,18 +146,42 @@ def test_failed_command_does_not_stop_the_next_one(work):
     assert json.loads((work / "steps.jsonl").read_text())["status"] == "exit 3"
 
 
+class Clock:
+    """The clock of the runner, which jumps to the first interrupt as soon as a step has printed `begun`."""
+
+    def __init__(self, log, limit_s):
+        self._log, self._jump_s = log, limit_s - runner.INTERRUPTS[0]
+
+    def monotonic(self):
+        """Return the time in seconds."""
+        return time.monotonic() + (self._jump_s if "\nbegun\n" in self._log.read_text() else 0.0)
+
+    def wait(self, process, timeout):
+        """Wait for a process as `Popen.wait` does, but by this clock."""
+        end = self.monotonic() + timeout
+        while process.poll() is None:
+            if self.monotonic() >= end:
+                raise subprocess.TimeoutExpired(process.args, timeout)
+            time.sleep(0.01)
+        return process.returncode
+
+
 @pytest.mark.parametrize("ignored", [True, False], ids=["ignores-interrupts", "ends-when-interrupted"])
-def test_hanging_command_is_ended_at_the_limit(work, ignored):
+def test_hanging_command_is_ended_at_the_limit(work, monkeypatch, ignored):
     """A command that hangs is interrupted and then killed together with its children; the step is out of time."""
     os.mkfifo(work / "held")  # becomes readable when the child, which holds its other end, has ended
     held = os.open(work / "held", os.O_RDONLY | os.O_NONBLOCK)
+    (work / "logs" / "step.log").touch()
+    clock = Clock(work / "logs" / "step.log", LONG_S)
+    monkeypatch.setattr(runner, "time", clock)
+    monkeypatch.setattr(subprocess.Popen, "wait", lambda process, timeout=LONG_S: clock.wait(process, timeout))
     ignore = "trap '' INT; " if ignored else ""
     hang = ("sh", "-c", f"{ignore}sleep 1000 >{shlex.quote(str(work / 'held'))} & echo begun; wait")
-    outcome, log = run_step(work, hang, python("print('too late')"), limit_s=5.0)
+    outcome, log = run_step(work, hang, python("print('too late')"), limit_s=LONG_S)
     assert outcome.status == "out of time"
     assert log.count("begun\n") == 1
     assert "too late\n" not in log
-    assert select.select([held], [], [], 60)[0] == [held]
+    assert select.select([held], [], [], LONG_S)[0] == [held]
     assert os.read(held, 1) == b""
     os.close(held)
 
@@ -189,7 +214,8 @@ import steps
 specification = importlib.util.spec_from_file_location("gpu_main", {gpu!r} + "/__main__.py")
 main = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(main)
-call = steps.Call("first", tuple(steps.Step(name, 60.0, (tuple(command),)) for name, command in {steps!r}))
+main.SUMMARY_S = {limit_s!r}
+call = steps.Call("first", tuple(steps.Step(name, {limit_s!r}, (tuple(command),)) for name, command in {steps!r}))
 sys.exit(main.run(call, steps.Setting("cpu", Path({work!r}), Path({site!r}), Path("none")), Path({out!r})))
 """
 
@@ -197,7 +223,7 @@ sys.exit(main.run(call, steps.Setting("cpu", Path({work!r}), Path({site!r}), Pat
 def run_call(tmp_path, **commands):
     """Run a call with these steps in a process of its own, and return the process and the archive's text files."""
     places = {name: str(tmp_path / name) for name in ("work", "site", "out")}
-    text = CALL.format(gpu=str(GPU), steps=list(commands.items()), **places)
+    text = CALL.format(gpu=str(GPU), steps=list(commands.items()), limit_s=LONG_S, **places)
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     with tarfile.open(tmp_path / "out" / "first.tar.gz") as tar:
         return done, {name: tar.extractfile(name).read().decode() for name in tar.getnames()}

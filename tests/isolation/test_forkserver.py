@@ -21,6 +21,7 @@ from attnbench.isolation.forkserver_main import ForkRequest
 from attnbench.isolation.log import OUTPUT_TIMEOUT_S, QUIET_S, WorkerLog
 from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import CloseRequest
+from waiting import LONG_S, wait_until
 
 PREAMBLE = """
     import json, os, sys, time
@@ -43,7 +44,7 @@ def reply_of(tmp_path, monkeypatch):
         monkeypatch.setattr(worker_process, "ENTRY", str(script))
         monkeypatch.setattr(worker_process, "PRELOADED", imports)
         workers.append(WorkerProcess(environment or {}, cores))
-        return json.loads(workers[-1]._line(time.monotonic() + 300))
+        return json.loads(workers[-1]._line(time.monotonic() + LONG_S))
 
     yield run
     monkeypatch.setattr(worker_process, "GRACE_S", 0.05)
@@ -119,7 +120,7 @@ def test_the_reason_why_a_worker_ended_is_reported(tmp_path, monkeypatch, text, 
     worker = WorkerProcess({})
     worker.log_to(tmp_path / "log")
     with pytest.raises(WorkerLostError, match=reason):
-        worker.request(CloseRequest(), lambda _: 300.0)
+        worker.request(CloseRequest(), lambda _: LONG_S)
     assert ("ValueError" in (tmp_path / "log").read_text()) if "raise" in text else not (tmp_path / "log").exists()
 
 
@@ -131,7 +132,7 @@ def test_a_worker_may_exit_long_after_it_closed_its_pipes(tmp_path, monkeypatch)
     monkeypatch.setattr(worker_process, "PRELOADED", ())
     monkeypatch.setattr(worker_process, "GRACE_S", 0.0)
     with pytest.raises(WorkerLostError, match="the process exited with code 7"):
-        WorkerProcess({}).request(CloseRequest(), lambda _: 300.0)
+        WorkerProcess({}).request(CloseRequest(), lambda _: LONG_S)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_a_killed_fork_server_is_replaced(reply_of):
     os.kill(parent, signal.SIGKILL)
     lost = next(iter(WorkerProcess._running))
     with pytest.raises(WorkerLostError, match="killed by SIGKILL"):
-        lost.request(CloseRequest(), lambda _: 300.0)
+        lost.request(CloseRequest(), lambda _: LONG_S)
     assert not running.is_running() or running.status() == psutil.STATUS_ZOMBIE
     assert reply_of("reply(os.getppid())") != parent
 
@@ -219,10 +220,7 @@ def test_fork_server_and_worker_end_with_a_killed_supervisor(tmp_path):
         supervisor.kill()
         supervisor.wait()
         supervisor.stdout.close()
-    deadline = time.monotonic() + 300
-    while any(folder.exists() for folder in found) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(folder.exists() for folder in found)
+    wait_until(lambda: not any(folder.exists() for folder in found))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from attnbench.isolation import cleanup, memory_limit, worker_process
 from attnbench.isolation.memory_limit import HostMemory
 from attnbench.isolation.worker_process import WorkerLostError, WorkerProcess
 from attnbench.messages import CloseRequest
+from waiting import LONG_S, wait_until
 
 MIB = 1 << 20
 
@@ -85,7 +86,7 @@ def test_memory_beyond_the_limit_is_refused_or_ends_the_worker(run_script, alloc
     run_script(f"{allocation}; import time; time.sleep(600)")
     worker = WorkerProcess({}, memory=HostMemory(128 * MIB, 0, refuse=True))
     with pytest.raises(WorkerLostError) as lost:
-        worker.request(CloseRequest(), lambda _: 300.0)
+        worker.request(CloseRequest(), lambda _: LONG_S)
     assert lost.value.status == status
     assert reason in lost.value.reason
 
@@ -96,7 +97,7 @@ def test_the_kernel_kills_a_worker_first_if_memory_runs_out(run_script):
     before = resource.getrlimit(resource.RLIMIT_DATA)
     worker = WorkerProcess({}, memory=HostMemory(512 * MIB, 0, refuse=True))
     try:
-        process_id = int(worker._line(time.monotonic() + 300))
+        process_id = int(worker._line(time.monotonic() + LONG_S))
         assert Path(f"/proc/{process_id}/oom_score_adj").read_text().strip() == "1000"
         assert resource.prlimit(process_id, resource.RLIMIT_DATA)[0] == 512 * MIB
     finally:
@@ -110,7 +111,7 @@ def test_a_worker_killed_by_the_kernel_ran_out_of_memory(run_script, monkeypatch
     for counts, status in ((iter((1, 1)), "crash"), (iter((1, 2)), "out_of_memory")):
         monkeypatch.setattr(worker_process, "oom_kill_count", lambda counts=counts: next(counts))
         with pytest.raises(WorkerLostError) as lost:
-            WorkerProcess({}).request(CloseRequest(), lambda _: 300.0)
+            WorkerProcess({}).request(CloseRequest(), lambda _: LONG_S)
         assert lost.value.status == status
 
 
@@ -125,10 +126,7 @@ def test_a_worker_leaves_nothing_behind(run_script, monkeypatch, tmp_path):
     """
     run_script(textwrap.dedent(text))
     worker = WorkerProcess({})
-    deadline = time.monotonic() + 300
-    while not (notes.exists() and notes.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    folder = Path(notes.read_text())
+    folder = Path(wait_until(lambda: notes.exists() and notes.read_text()))
     assert folder.is_dir()
     monkeypatch.setattr(worker_process, "GRACE_S", 0.1)
     worker.stop()
@@ -154,4 +152,4 @@ def test_all_workers_can_be_ended_at_once(run_script):
     worker = WorkerProcess({})
     WorkerProcess.end_all()
     with pytest.raises(WorkerLostError, match=signal.SIGKILL.name):
-        worker.request(CloseRequest(), lambda _: 300.0)
+        worker.request(CloseRequest(), lambda _: LONG_S)

@@ -80,4 +80,4 @@ def test_the_real_machine_is_examined_without_torch():
         "assert all(finding.remedy for finding in findings if finding.level == 'warning'), findings;"
         "assert len({finding.check for finding in findings}) >= 8; assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], check=True)

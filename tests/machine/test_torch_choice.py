@@ -86,7 +86,7 @@ def run_make(folder, monkeypatch, smi, *variables):
     monkeypatch.delenv("MAKEFLAGS", raising=False)
     command = ["make", "-C", str(ROOT), f"VENV={folder / 'venv'}", "PYTHON=true", *variables]
     command.append(str(folder / "venv" / "installed"))
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
 def installation(done):

@@ -6,7 +6,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,12 @@ from attnbench.cli import main
 from attnbench.runner import request
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute
+from waiting import LONG_S, wait_until
 
 # Make the terminal on standard input the controlling terminal, and run the rest of the command line.
 TAKES_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
-LONG_S = 300.0  # longer than anything takes here, even on a busy machine
 SHAPE = [
     "-v",
     "alpha,beta",
@@ -62,15 +61,6 @@ def command(stubbed, tmp_path):
     for process in started:
         process.kill()
         process.communicate()
-
-
-def wait_until(condition):
-    """Wait until the condition is true. Raises TimeoutError if it is false for very long."""
-    deadline = time.monotonic() + LONG_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.02)
 
 
 def interrupt(process, tmp_path, number=signal.SIGINT):

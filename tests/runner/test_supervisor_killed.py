@@ -10,6 +10,7 @@ from attnbench.runner.request import plan_of
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute, start
 from attnbench.runner.run_listener import RunListener
+from waiting import wait_until
 
 LENGTHS = (16, 24, 32, 40)
 RUNS, KILLS = 5, 10  # each of the 5 runs is killed and resumed 10 times
@@ -54,10 +55,7 @@ def test_a_killed_run_is_completed_cell_for_cell(stubbed):
         assert content(run) == content(undisturbed)
         cells = [record.cell_id for record in store.read_run(run).records if not record.control]
         assert len(cells) == len(set(cells)), "a cell was measured twice"
-    deadline = time.monotonic() + 300
-    while stubbed.workers() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not stubbed.workers()
+    wait_until(lambda: not stubbed.workers())
 
 
 def kill_and_compare(stubbed, run, after_s):

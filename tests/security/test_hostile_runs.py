@@ -37,7 +37,7 @@ def attnbench(place, *arguments):
     environment = {**os.environ, "FORCE_COLOR": "", "HOME": str(place / "home")}
     return subprocess.run(
         [sys.executable, "-m", "attnbench", *map(str, arguments)],
-        capture_output=True, cwd=place, env=environment, timeout=300, check=False,
+        capture_output=True, cwd=place, env=environment, check=False,
     )  # fmt: skip
 
 
