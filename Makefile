@@ -19,6 +19,9 @@ REPORT ?=   # additional options for `attnbench report`
 DRIVER ?=   # driver of the GPU for which torch is installed; default: that of this machine
 TESTS ?=    # additional options for pytest, e.g. make test TESTS="tests/workloads/test_mask.py -x"
 RELEASE := $(VENV)/release
+# Many container images set this variable. Python would then compile torch again in every process, which takes longer
+# than importing it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: bench test lint format perf report publish-run kill-table docs site release clean help
 

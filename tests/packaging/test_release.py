@@ -128,3 +128,11 @@ def test_container_installs_from_what_it_copies_first(tmp_path):
     assert "pip install --quiet --no-compile -c constraints.txt $arguments" in made.stdout, made.stderr
     assert (tmp_path / re.search(r"python -I (\S+) ", made.stdout)[1]).is_file()
     assert steps[-1] == ["CMD", '["make",', '"bench"]']
+
+
+def test_make_lets_python_cache_bytecode():
+    """In the commands of `make`, Python caches compiled modules, even if the environment says that it must not."""
+    show = [shutil.which("make"), "--eval=shown: ; @echo [$$PYTHONDONTWRITEBYTECODE]", "shown"]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    shown = subprocess.run(show, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
