@@ -13,7 +13,7 @@ PROTOCOL = MeasureConfig(warm_up_max_s=0.3)
 BLOCKS, BLOCK_NS, DEADLINE_S = 10, 10e6, 120.0
 
 # Tricks whose names match this pattern change their process permanently, so each of them runs in a separate worker.
-NEEDS_SEPARATE_WORKER = re.compile("patche|sets|thread|forges|sleeps")
+NEEDS_SEPARATE_WORKER = re.compile("patche|sets|thread|forges|sleeps|operator|mode")
 
 
 class PackRunner:

@@ -13,6 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from attnbench.conformance.accuracy import Answer, compare
 from attnbench.conformance.check import Failed, Raised, Skipped
+from attnbench.conformance.plain_tensor import lazy_tensor_problem
 from attnbench.device_names import device_type
 from attnbench.reference import Part, in_bhsd
 from attnbench.tensors.chunks import all_finite, chunks
@@ -203,6 +204,8 @@ def output_problem(output: Any, workload: Workload, inputs: Inputs, *, graph: bo
     """
     if not isinstance(output, torch.Tensor):
         return f"the callable returned {type(output).__name__}: expected one tensor, the output"
+    if problem := lazy_tensor_problem(output):
+        return problem
     shape = output_shape(workload, inputs.layout)
     problems = (
         (tuple(output.shape) != shape, f"shape is {tuple(output.shape)}, expected {shape} (layout {inputs.layout})"),

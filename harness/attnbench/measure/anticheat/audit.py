@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from attnbench.conformance.plain_tensor import active_modes, lazy_tensor_problem, words_in_memory
 from attnbench.conformance.subject import LastOutput
 from attnbench.errors import MeasurementError, harness_work
 from attnbench.measure.anticheat.audit_times import AuditTimes
@@ -51,6 +52,7 @@ class Audit:
         self._random = random.Random(seed)  # noqa: S311 - the choices must be repeatable, not secret
         self._excerpt = excerpt
         self.static_output = False  # whether all calls may write to the same memory, as replays of a CUDA graph do
+        self._modes = active_modes()
         self._last: LastOutput | None = None
         self._audited: Any = None  # the excerpt of the audited call
         self._plain: Any = None  # the excerpt of one ordinary call after the audited call
@@ -82,25 +84,43 @@ class Audit:
     def after(self, result: Result) -> None:
         """Take an excerpt of the result.
 
-        Raises MeasurementError if the output is a tensor subclass or aliases the previous output.
+        Raises MeasurementError if reading the result does work that the call has left, or if the output aliases the
+        previous output.
         """
-        output = result[0]
-        if type(output) is not torch.Tensor:
-            raise MeasurementError(
-                f"lazy tensor subclass: the output is a {type(output).__name__}, expected a plain torch.Tensor, "
-                "because a subclass may delay its work until it is read"
-            )
-        if self._last is not None and self._last.reused_by(output):
+        excerpt = self._read(result)
+        if self._last is not None and self._last.reused_by(result[0]):
             raise MeasurementError(
                 "the output aliases the last output: a callable must return a fresh tensor from each call"
             )
         self._last = self._plain = None
-        self._audited = self._excerpt(*result)
+        self._audited = excerpt
 
     def maybe_keep_plain(self, result: Result, probability: float) -> None:
         """With the given probability, take an excerpt of an ordinary call's result and discard the previous one."""
-        if type(result[0]) is torch.Tensor and self._random.random() < probability:
-            self._plain = self._excerpt(*result)
+        if self._random.random() < probability:
+            self._plain = self._read(result)
+
+    def _read(self, result: Result) -> Any:
+        """Return an excerpt of the result. Raises MeasurementError if reading it does work that the call has left.
+
+        The memory is read first, before anything is done with the tensors that a variant could notice.
+        """
+        if active_modes() != self._modes:
+            raise MeasurementError(
+                "lazy output: the call entered a mode of torch and did not leave it, and such a mode may delay the "
+                "work until the output is read: leave the mode before the call returns"
+            )
+        tensors = (result[0], *(result[1] or ()))
+        if problem := next(filter(None, map(lazy_tensor_problem, tensors)), None):
+            raise MeasurementError(problem)
+        before = list(map(words_in_memory, tensors))
+        excerpt = self._excerpt(*result)
+        if list(map(words_in_memory, tensors)) != before:
+            raise MeasurementError(
+                "lazy output: its memory changed after the call had returned, while it was being read; a callable must "
+                "do all its work before it returns"
+            )
+        return excerpt
 
     def take_excerpts(self) -> list[Any]:
         """Return the excerpts of the last block's audited call and, if one was kept, of an ordinary call.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import sys
 import threading
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attnbench import conformance, reference
+from attnbench.conformance.plain_tensor import active_modes
 from attnbench.measure.anticheat.monkeypatch import MonkeypatchDetector
 from attnbench.measure.clock import patched_clocks
 from attnbench.messages import CLOCK_TOLERANCE, Suspicion
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 THREAD_SHARE = 0.01
 # Modules with functions that compute correct answers. A variant must not call these functions.
 ANSWER_MODULES = (reference.__name__, conformance.__name__)
+TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 PINNED_FLAG = "SDPA backends"  # the only flag that a variant's calling_context may change
 
 
@@ -65,6 +68,9 @@ def read_flags() -> dict[str, Any]:
         ),
         "number of threads": torch.get_num_threads(),
         "flush denormal": _flushes_denormals(),
+        "number of active modes of torch": active_modes(),
+        "profile and trace functions": (sys.getprofile(), sys.gettrace()),
+        "running interval timers": [timer for timer in TIMERS if any(signal.getitimer(timer))],
         "thread switch interval": sys.getswitchinterval(),
         "garbage collector": (gc.isenabled(), gc.get_threshold()),
         "priority": os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None,
