@@ -6,6 +6,7 @@ import pytest
 
 from attnbench.messages import PeaksReply
 from attnbench.plan import device_peaks
+from attnbench.stats.roofline import MachineLimits, Peaks
 
 CPU = SimpleNamespace(name="cpu")
 
@@ -33,7 +34,24 @@ def test_peaks_are_cached_by_environment_device_and_dtype(measured):
     assert both["limits"]["float16"] == first["limits"]["float16"]
     device_peaks.measured_peaks(CPU, ["float16"], "elsewhere")
     device_peaks.measured_peaks(SimpleNamespace(name="cpu:0"), ["float16"], "here")
-    assert measured == [("cpu", "float16"), ("cpu", "bfloat16"), ("cpu", "float16"), ("cpu:0", "float16")]
+    assert measured == [
+        ("cpu", "float16", "float32"),
+        ("cpu", "bfloat16"),
+        ("cpu", "float16", "float32"),
+        ("cpu:0", "float16", "float32"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fact", "known"), [({"cache_bytes": 1 << 20}, 1 << 20), ({}, None), ({"cache_bytes": "?"}, None)]
+)
+def test_limits_are_those_of_the_environment(measured, monkeypatch, fact, known):
+    """The limits of a device are the cached rates and the size of its cache; they are empty in another environment."""
+    rates = {"copy_bytes_per_s": 2.0, "matmul_flops_per_s": 3.0}
+    monkeypatch.setattr(device_peaks, "_measure", lambda device, dtypes: PeaksReply({"float32": rates}, fact))
+    device_peaks.measured_peaks(CPU, ["float32"], "here")
+    assert device_peaks.cached_limits(CPU, "here") == MachineLimits({"float32": Peaks(2.0, 3.0)}, known)
+    assert device_peaks.cached_limits(CPU, "elsewhere") == MachineLimits({}, None)
 
 
 @pytest.mark.parametrize("torn", ["{", "[]", '{"limits": {"float32": 1}}', '{"limits": [], "facts": {}}'])

@@ -131,6 +131,17 @@ def test_suspect_times_are_flagged_with_their_reason(stubbed, outcomes):
     assert outcomes(run)["beta", 16].reason is None
 
 
+def test_a_time_far_below_the_roofline_is_suspect(stubbed, outcomes):
+    """A time that the device's measured rates do not allow is flagged `suspect`, although all checks passed."""
+    lazy = {"type": "Block", "samples_ns": [2.0], "calls_per_sample": 1, "wall_ns": 10}
+    stubbed.behave(alpha={"block": lazy})
+    run, _ = stubbed.run()
+    record = outcomes(run)["alpha", 16]
+    assert (record.status, record.flags) == ("ok", ("suspect",))
+    assert record.reason.startswith("too fast: a call took 0.002 us, but")
+    assert outcomes(run)["beta", 16].flags == ()
+
+
 def test_after_three_crashes_a_variant_is_not_tried_again(stubbed, outcomes):
     """After three crashes of a variant, its remaining cells are recorded as crashes without being started."""
     stubbed.behave(alpha={"block": "segfault"})

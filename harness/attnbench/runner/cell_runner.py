@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import RecordError, describe
@@ -25,6 +26,7 @@ from attnbench.messages import (
     Suspicion,
     failure_reason,
 )
+from attnbench.plan.device_peaks import cached_limits
 from attnbench.record import HARNESS_OUT_OF_MEMORY, SUSPECT
 from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share, utc_now
 from attnbench.runner.worker_team import start_worker
@@ -175,6 +177,7 @@ class CellRunner:
     def _measured(self, reply: CloseReply, profile: ProfileReply) -> Record:
         if throttled_share(self._current.telemetry, self._current.block_sizes) > THROTTLED_LIMIT:
             self.flag("throttled")
+        self._suspect_if_too_fast()
         self._current.details = {
             "backend": profile.backend,
             "kernels_reason": profile.kernels_reason,
@@ -196,6 +199,20 @@ class CellRunner:
             harness_bytes=reply.harness_bytes,
             kernels=profile.kernels,
         )
+
+    def _suspect_if_too_fast(self) -> None:
+        """Flag the open cell as suspect if its time is far below what the device's measured limits allow."""
+        cell = self._current.cell
+        problem = cached_limits(cell.device, self._context.environment_id).implausible_time(
+            median(self._current.samples_ns) / 1e9,
+            dtype=cell.workload.dtype,
+            tier=cell.variant.tier,
+            flops=cell.workload.share.flops() if cell.variant.exact else 0,
+            moved_bytes=cell.workload.share.bytes(),
+            flushed=self._protocol.mode == "cold",
+        )
+        if problem:
+            self._suspect([Suspicion(SUSPECT, problem)])
 
     def refuse(self, cell: Cell, status: str, reason: str, *flags: str) -> Record:
         """Return a record with this status for a cell that is not tried.

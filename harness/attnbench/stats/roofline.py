@@ -36,3 +36,49 @@ class Peaks:
         The share exceeds 1 if data stayed in the cache, or if the call executed fewer operations than `flops`.
         """
         return self.shortest_s(flops, moved_bytes) / seconds
+
+
+# A time is implausible if the work would need more than this many times the machine's highest measured rates.
+IMPLAUSIBLE_FACTOR = 2.0
+# Kernels may use units that the measured product of matrices does not use: tensor cores may multiply float32 in several
+# passes of TF32, and quantised variants multiply numbers of 8 or 4 bits. They are granted this many times the rate.
+FASTER_UNITS = {"float32": 4.0, "quantised": 4.0}
+# Data that is smaller than this many times the last-level cache may stay there from one call to the next.
+CACHED_FACTOR = 4
+
+
+@dataclass(frozen=True)
+class MachineLimits:
+    """The measured limits of one device.
+
+    - `peaks`: the peak rates by dtype
+    - `cache_bytes`: the size of the last-level cache, or None if it is unknown
+    """
+
+    peaks: Mapping[str, Peaks]
+    cache_bytes: int | None = None
+
+    def implausible_time(
+        self, seconds: float, *, dtype: str, tier: str | None, flops: int, moved_bytes: int, flushed: bool
+    ) -> str | None:
+        """Return why a call can't have taken only `seconds`, or None if it can, or if too little is known.
+
+        `flops` and `moved_bytes` are the least that the call must compute and move, `tier` is the variant's tier, and
+        `flushed` says whether the cache was flushed before the call. The highest rate of any dtype counts, because a
+        kernel may compute in another dtype than that of its inputs.
+        """
+        if dtype not in self.peaks or "float32" not in self.peaks:
+            return None
+        flops_rate = max(peaks.matmul_flops_per_s for peaks in self.peaks.values())
+        flops_rate *= FASTER_UNITS.get(dtype, 1.0) * FASTER_UNITS.get(tier or "", 1.0)
+        copy_rate = max(peaks.copy_bytes_per_s for peaks in self.peaks.values())
+        in_memory = flushed or (self.cache_bytes is not None and moved_bytes > CACHED_FACTOR * self.cache_bytes)
+        computing, moving = flops / flops_rate, moved_bytes / copy_rate if in_memory else 0.0
+        if seconds * IMPLAUSIBLE_FACTOR >= max(computing, moving):
+            return None
+        work = f"computing {flops:.3g} FLOPs" if computing > moving else f"moving {moved_bytes:.3g} bytes"
+        return (
+            f"too fast: a call took {seconds * 1e6:.3g} us, but at the machine's measured rates, {work} takes at least "
+            f"{max(computing, moving) * 1e6:.3g} us. To check, look for work that the call leaves out, or that it does "
+            "while it is not timed. If the machine was busy when its rates were measured, delete their cache and run again"
+        )

@@ -16,8 +16,9 @@ import torch.fx.experimental.symbolic_shapes
 
 from attnbench.conformance.layer_gate import gate_of
 from attnbench.device_names import device_type
-from attnbench.errors import PluginError
+from attnbench.errors import MeasurementError, PluginError
 from attnbench.measure.anticheat.integrity import ProcessState
+from attnbench.measure.cache_flush import cache_bytes
 from attnbench.measure.cupti import profile_and_detach
 from attnbench.measure.kernels import kernels_of
 from attnbench.measure.memory import measure_memory, watch_peak
@@ -205,7 +206,10 @@ def _incorrect(verdict: Verdict, phase: str) -> FailedReply:
 
 
 def facts(device: str) -> dict[str, Any]:
-    """Return what only torch can report about the environment: versions, compute capability and number of threads."""
+    """Return what only torch can report about the environment.
+
+    These are versions, compute capability, number of threads, and the size of the last-level cache.
+    """
     cuda = device_type(device) == "cuda"
     return {
         "torch": torch.__version__,
@@ -213,4 +217,12 @@ def facts(device: str) -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
         "capability": list(torch.cuda.get_device_capability(device)) if cuda else None,
         "threads": torch.get_num_threads(),
+        "cache_bytes": _cache_bytes(device),
     }
+
+
+def _cache_bytes(device: str) -> int | None:
+    try:
+        return cache_bytes(device)
+    except MeasurementError:
+        return None
