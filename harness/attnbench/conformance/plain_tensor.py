@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # These methods are taken before any plugin is imported, and are called without looking them up on a tensor.
 _data_ptr = torch.Tensor.data_ptr
 _read = ctypes.string_at
-WORDS = 64  # this many elements, spread evenly over a tensor, are read from memory
+WORDS = 16  # this many elements, spread evenly over a tensor, are read from memory
 
 
 def lazy_tensor_problem(tensor: torch.Tensor) -> str | None:

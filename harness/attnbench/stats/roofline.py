@@ -80,5 +80,5 @@ class MachineLimits:
         return (
             f"too fast: a call took {seconds * 1e6:.3g} us, but at the machine's measured rates, {work} takes at least "
             f"{max(computing, moving) * 1e6:.3g} us. To check, look for work that the call leaves out, or that it does "
-            "while it is not timed. If the machine was busy when its rates were measured, delete their cache and run again"
+            "while it is not timed. If the machine was busy when its rates were measured, delete their cache"
         )
