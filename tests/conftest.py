@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["pytester", "hanging", "stubbed_runs"]
+pytest_plugins = ["pytester", "hanging", "mounts", "stubbed_runs"]
 
 # Hypothesis generates the same cases in every run. The deadline is disabled, because slow machines would exceed it.
 settings.register_profile("attnbench", deadline=None, derandomize=True, max_examples=60)

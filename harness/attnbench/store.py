@@ -12,6 +12,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from attnbench.record import Record
 from attnbench.untrusted import mapping, parse, printable
 
 MANIFEST = "manifest.json"
+DOCTOR = "doctor"  # the manifest key of the doctor's findings, which are added once the run has locked its devices
 BYTES_PER_RECORD = 128 * 1024  # disk space to allow for each record and its share of the logs; most need much less
 _write = os.write  # a separate name, so that a test can simulate a full disk
 SPARE_BYTES = 32 * 1024 * 1024  # free disk space that a run needs in addition to the space for its records
@@ -43,15 +45,21 @@ class Reading:
 
 
 class RecordWriter:
-    """A writer that appends records to a file. No other process may write to the file."""
+    """A writer that appends records to a file. No other process may write to the file.
+
+    Raises StorageError if the file can't be opened.
+    """
 
     def __init__(self, run: Path, writer: str) -> None:
         self.path = run / f"records-{writer}.jsonl"
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        size = os.fstat(self._descriptor).st_size
-        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            # A crash left the last line incomplete: end it, so that the next record starts a new line.
-            os.write(self._descriptor, b"\n")
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            size = os.fstat(self._descriptor).st_size
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                # A crash left the last line incomplete: end it, so that the next record starts a new line.
+                _write(self._descriptor, b"\n")
+        except OSError as error:
+            raise StorageError(f"{self.path} can't be written ({describe(error)})") from error
 
     def append(self, *records: Record) -> None:
         """Write one or more records and sync them to disk.
@@ -88,16 +96,33 @@ def require_space(folder: Path, records: int) -> None:
 
 
 def create_run(results: Path, name: str, manifest: Mapping[str, Any]) -> Path:
-    """Create a run's folder under `results` with its manifest. Raises UsageError if the folder can't be created."""
+    """Create a run's folder under `results` with its manifest.
+
+    Raises UsageError if the folder exists or can't be created, and StorageError if the manifest can't be written. In
+    these cases, no folder is left behind.
+    """
     run = results / name
     try:
-        (run / "logs").mkdir(parents=True, exist_ok=False)
-    except FileExistsError:
-        raise UsageError(f"run {name!r} exists in {results}: choose another --name, or --resume {name}") from None
+        results.mkdir(parents=True, exist_ok=True)
+        if run.exists():
+            raise UsageError(f"run {name!r} exists in {results}: choose another --name, or --resume {name}")
+        run.mkdir()
+        with removed_on_failure(run):
+            (run / "logs").mkdir()
+            write_manifest(run, manifest)
     except OSError as error:
         raise UsageError(f"results folder {str(results)!r} can't be written: {describe(error)}") from None
-    write_manifest(run, manifest)
     return run
+
+
+@contextmanager
+def removed_on_failure(run: Path, error: type[Exception] = Exception) -> Iterator[None]:
+    """Remove the folder of a run if the context raises an exception of the type `error`."""
+    try:
+        yield
+    except error:
+        shutil.rmtree(run, ignore_errors=True)
+        raise
 
 
 def write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -28,6 +29,15 @@ from attnbench.cli.verify import verify
 from attnbench.errors import AttnbenchError, UsageError, describe
 from attnbench.untrusted import printable
 
+BUG = "this is a bug in attnbench: run again with --debug for a traceback"
+# What the user can do about errors of the operating system that are no bugs.
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some disk space, or use a folder on another disk"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable, or use another folder"),
+    errno.EIO: "the disk or the terminal can't be read or written",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files, with `ulimit -n`"),
+    **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), "the machine lacks memory, or a limit on processes is too low"),
+}
 MAX_MESSAGE_LENGTH = 4_000  # in characters; a message may quote a value of any length
 
 app = typer.Typer(
@@ -95,8 +105,13 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        code = _fail(f"{describe(error)} (this is a bug in attnbench: run again with --debug for a traceback)", 1)
+        code = _fail(f"{describe(error)} ({_remedy(error)})", 1)
     sys.exit(code)
+
+
+def _remedy(error: Exception) -> str:
+    """Return what the user can do about an unexpected error. An operation that the system refused is no bug."""
+    return REMEDIES.get(error.errno or 0, BUG) if isinstance(error, OSError) else BUG
 
 
 def _one_line(error: TyperException) -> str:

@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from attnbench.errors import StorageError, describe
+
 MARK_VARIABLE = "ATTNBENCH_WORKER"  # the environment variable that contains a worker's mark
 MARK_LENGTH = 32  # in characters
 FOLDER_PREFIX = "attnbench-worker-"
@@ -22,12 +24,17 @@ class WorkerCleanup:
     """The mark and the temporary folder of one worker, which identify everything that the worker leaves behind.
 
     The mark is the random value of an environment variable that every descendant of the worker inherits. The folder is
-    created together with this object.
+    created together with this object; raises StorageError if it can't be created.
     """
 
     def __init__(self) -> None:
         self._mark = secrets.token_hex(MARK_LENGTH // 2)
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
+        except OSError as error:
+            raise StorageError(
+                f"a worker has no temporary folder ({describe(error)}): set TMPDIR to a folder that can be written"
+            ) from error
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that must be set when the worker is started.
@@ -72,5 +79,12 @@ def _process_ids() -> list[int]:
 
 
 def _inductor_cache() -> str:
-    """Return torch's default cache folder for compiled kernels, which lies outside the worker's temporary folder."""
-    return str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")
+    """Return torch's default cache folder for compiled kernels, which lies outside the worker's temporary folder.
+
+    A user without an entry in the system's list of users, as in some containers, has no name but a number.
+    """
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # an OSError from Python 3.13 on
+        user = f"uid_{os.getuid()}"
+    return str(Path(tempfile.gettempdir()) / f"torchinductor_{user}")

@@ -14,7 +14,7 @@ from typing import Any
 from attnbench.analysis.load_runs import UNCHECKED
 from attnbench.errors import AttnbenchError, UsageError, describe
 from attnbench.record import Record
-from attnbench.store import RecordWriter, create_run
+from attnbench.store import RecordWriter, create_run, removed_on_failure
 from attnbench.untrusted import parse
 from attnbench.workloads.workload import AXES, Workload
 
@@ -57,11 +57,12 @@ def import_pytest_benchmark(file: Path, results: Path, name: str) -> ImportedRun
             f"{str(file)!r} has no benchmark that states {', '.join(NEEDED)} in params or extra_info{reasons}"
         )
     run = create_run(results, name, _manifest(file, name, started, machine or {}))
-    writer = RecordWriter(run, "imported")
-    try:
-        writer.append(*records)
-    finally:
-        writer.close()
+    with removed_on_failure(run):
+        writer = RecordWriter(run, "imported")
+        try:
+            writer.append(*records)
+        finally:
+            writer.close()
     return ImportedRun(run, len(records), tuple(skipped))
 
 

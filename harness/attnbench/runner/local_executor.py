@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attnbench import store
-from attnbench.errors import UsageError
 from attnbench.machine.doctor import examine
 from attnbench.plan.device_peaks import measured_peaks
 from attnbench.plan.devices import Device, choose_devices
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from attnbench.plan.cells import Cell, Plan
     from attnbench.record import Record
     from attnbench.runner.cell_limits import CellLimits
-
-
-DOCTOR = "doctor"  # the manifest key of the doctor's findings, which are added once the run has locked its devices
 
 
 class Executor(Protocol):
@@ -82,16 +77,10 @@ class LocalExecutor:
     def reserve(self, run: Path, plan: Plan) -> Iterator[None]:
         """Hold the locks of the plan's devices while the context is active.
 
-        Entering the context also adds a description of the machine to the run's manifest. If another run holds one of
-        the locks, raises UsageError. In that case, the folder of a new run is removed, because it contains no results.
+        Entering the context also adds a description of the machine to the run's manifest. Raises UsageError if another
+        run holds one of the locks.
         """
-        with ExitStack() as held:
-            try:
-                held.enter_context(locks.hold(plan.devices))
-            except UsageError:
-                if DOCTOR not in store.read_manifest(run):
-                    shutil.rmtree(run, ignore_errors=True)
-                raise
+        with locks.hold(plan.devices):
             describe_machine(run, plan)
             yield
 
@@ -119,7 +108,7 @@ LOCAL_EXECUTOR = LocalExecutor()
 def describe_machine(run: Path, plan: Plan) -> None:
     """Add the peak rates of each device and the findings of `attnbench doctor` to the run's manifest."""
     manifest = store.read_manifest(run)
-    manifest[DOCTOR] = [finding.to_json() for finding in examine()]
+    manifest[store.DOCTOR] = [finding.to_json() for finding in examine()]
     manifest["limits"] = dict(manifest.get("limits", {}))
     for group in plan.device_groups:
         if group[0].members:

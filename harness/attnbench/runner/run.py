@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,31 +56,40 @@ def execute(
     """Run all cells of a plan, store their records in the run's folder, and return a summary.
 
     `listener` receives the run's events. Raises UsageError if another process is using one of the devices or the run's
-    folder, and StorageError if the disk is full.
+    folder, and StorageError if the disk is full. If a new run can't start, its folder is removed.
     """
     began = time.monotonic()
     listener = listener or RunListener()
     clear_abandoned()
-    with (
-        locks.hold_run(run),
-        executor.reserve(run, plan),
-        Observers(catalog, run / "logs" / "observers.log") as observers,
-    ):
+    with ExitStack() as held:
+        with _new_run_removed(run, StorageError):  # a UsageError means that another process executes the run
+            held.enter_context(locks.hold_run(run))
+        with _new_run_removed(run):
+            held.enter_context(executor.reserve(run, plan))
+            observers = held.enter_context(Observers(catalog, run / "logs" / "observers.log"))
         cell_started, record_stored = _reporters(listener, observers)
         manifest = store.read_manifest(run)
         listener.run_started(manifest)
         observers.notify("run_started", manifest)
         try:
             summary = executor.execute(run, plan, cell_started, record_stored, limits or CellLimits())
+            observers.notify("run_ended", dict(summary.statuses))
+            summary.extend_to(time.monotonic() - began)
+            _conclude(run, summary, observers.problems)
         except StorageError as error:
             raise StorageError(f"{error}; free some disk space, then continue with: {resume_command(run)}") from error
-        observers.notify("run_ended", dict(summary.statuses))
-        summary.extend_to(time.monotonic() - began)
-        _conclude(run, summary, observers.problems)
     forkserver_client.end_idle()
     for problem in observers.problems:
         listener.observer_failed(problem)
     return summary
+
+
+@contextmanager
+def _new_run_removed(run: Path, error: type[Exception] = Exception) -> Iterator[None]:
+    """Remove the run's folder if the context raises an exception of the type `error`, unless the run is not new."""
+    started = store.DOCTOR in store.read_manifest(run) or any(run.glob("records-*.jsonl"))
+    with nullcontext() if started else store.removed_on_failure(run, error):
+        yield
 
 
 def _reporters(listener: RunListener, observers: Observers) -> tuple[Callable[[Cell], None], Callable[[Record], None]]:
@@ -91,12 +100,12 @@ def _reporters(listener: RunListener, observers: Observers) -> tuple[Callable[[C
     """
 
     def cell_started(cell: Cell) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             listener.cell_started(cell)
         observers.notify("cell_started", cell.to_json())
 
     def record_stored(record: Record) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             listener.record_stored(record)
         observers.notify("record_stored", json.loads(record.to_line()))
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.errors import AttnbenchError, UsageError
+from attnbench.errors import AttnbenchError, UsageError, describe
 from attnbench.runner.run_listener import RunListener
 
 if TYPE_CHECKING:
@@ -109,13 +109,16 @@ class StudyResult:
 def make(study: Study, settings: Settings) -> StudyResult:
     """Run a study, and write its rows, finding and figure to a new folder.
 
-    Raises AttnbenchError if no cell of the study was timed.
+    Raises AttnbenchError if no cell of the study was timed, and UsageError if the folder can't be created.
     """
     folder = settings.results / f"study-{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"results folder {str(settings.results)!r} can't be written: {describe(error)}") from None
     try:
         rows = study.collect(settings, folder)
-    except UsageError:
+    except BaseException:
         with suppress(OSError):  # the folder is only removed if it is empty
             folder.rmdir()
         raise
