@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from attnbench.atomic_write import write_atomically
 from attnbench.errors import RecordError, StorageError, UsageError, describe, unknown
+from attnbench.machine.utc_clock import moment
 from attnbench.record import Record
 from attnbench.untrusted import mapping, parse, printable
 
@@ -149,11 +151,9 @@ def read_run(run: Path) -> Reading:
     reading = Reading()
     for path in sorted(run.glob("records-*.jsonl")):
         try:
-            _regular_file(path)
-        except ValueError as error:
+            _read_records(_regular_file(path), reading)
+        except (OSError, ValueError) as error:  # an OSError if another process removes the file, for example
             reading.problems.append(f"{printable(path.name)}: {error}")
-            continue
-        _read_records(path, reading)
     return reading
 
 
@@ -205,9 +205,12 @@ def statuses(run: Path) -> dict[str, int]:
 
 
 def list_runs(results: Path) -> list[Path]:
-    """Return the runs in a results folder, oldest first by the start time in their manifests."""
+    """Return the runs in a results folder, oldest first by the start time in their manifests.
+
+    Runs whose start is unknown come first.
+    """
     found = [path.parent for path in results.glob(f"*/{MANIFEST}")]
-    return sorted(found, key=lambda run: (str(_manifest_or_empty(run).get("started_at", "")), run.name))
+    return sorted(found, key=lambda run: (_started_at(run), run.name))
 
 
 def find_run(results: Path, run: str | None = None) -> Path:
@@ -262,6 +265,10 @@ def _regular_file(path: Path) -> Path:
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"{printable(path.name)} is not a regular file")
     return path
+
+
+def _started_at(run: Path) -> datetime:
+    return moment(str(_manifest_or_empty(run).get("started_at"))) or datetime.min.replace(tzinfo=UTC)
 
 
 def _manifest_or_empty(run: Path) -> dict[str, Any]:

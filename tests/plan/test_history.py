@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 
 import pytest
@@ -16,7 +17,7 @@ from attnbench.runner import local_executor
 from attnbench.runner.request import plan_of
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute
-from attnbench.store import read_manifest, read_run, write_manifest
+from attnbench.store import list_runs, read_manifest, read_run, write_manifest
 
 
 @pytest.fixture
@@ -125,3 +126,23 @@ def test_a_failed_baseline_is_retried_even_if_its_control_is_ok(stubbed, outcome
     assert execute(run, catalog, plan).statuses == {"ok": 1}
     assert resumed(run, retry_failed=True)[1].cells == ()
     assert json.loads((run / "manifest.json").read_text())["summary"]["statuses"] == {"ok": 2}
+
+
+def test_runs_with_unknown_or_jumping_times_do_not_prevent_an_estimate(stubbed):
+    """A run whose records state no time counts as the oldest and is left out of estimates; naive times are UTC."""
+    runs = [stubbed.run("alpha", name=name)[0] for name in ("r", "unknown", "naive", "jumping")]
+    expected = [("unknown", "unknown"), ("2020-01-01T00:00:09", "2020-01-01T00:00:10+00:00")]
+    expected.append(("2020-01-01T00:00:10+00:00", "2020-01-01T00:00:05+00:00"))  # the clock was set back by 5 s
+    for run, (started, ended) in zip(runs[1:], expected, strict=True):
+        write_manifest(run, {**read_manifest(run), "started_at": started})
+        file = run / "records-cpu-0.jsonl"
+        records = [dataclasses.replace(record, started_at=started, ended_at=ended) for record in read_run(run).records]
+        file.write_text("".join(record.to_line() for record in records))
+    assert [run.name for run in list_runs(runs[0].parent)] == ["unknown", "naive", "jumping", "r"]
+    _, plan = plan_of(stubbed.request("alpha", name="next"))
+    seconds = History(runs[0].parent).seconds(plan.cells[0])
+    assert seconds is not None
+    assert seconds >= 0
+    for run in (runs[0], *runs[2:]):
+        shutil.rmtree(run)
+    assert History(runs[0].parent).seconds(plan.cells[0]) is None

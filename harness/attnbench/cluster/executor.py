@@ -21,8 +21,9 @@ from attnbench.cluster.backend import Cluster, DeviceType, NodeLostError
 from attnbench.cluster.node_task import GroupOrder, GroupResult, NodeDescription, NodeRequest
 from attnbench.errors import RecordError, UsageError, describe, unknown
 from attnbench.interrupts import Interrupts
+from attnbench.machine.utc_clock import utc_now
 from attnbench.record import Record
-from attnbench.runner.cell_progress import CellContext, CellProgress, utc_now
+from attnbench.runner.cell_progress import CellContext, CellProgress
 from attnbench.runner.scheduler import RunSummary
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from attnbench import store
 from attnbench.device_names import device_type
 from attnbench.errors import AttnbenchError
+from attnbench.machine.utc_clock import moment
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.estimate import COSTS, CellEstimate
 from attnbench.plan.memory_frontier import OutOfMemory, input_bytes
@@ -92,8 +92,9 @@ class History:
             for record in cells:
                 self._memory.setdefault(record.device_name, OutOfMemory()).add(record)
                 key = record.variant, record.workload.id, record.device_name
-                if (protocol := protocols.get(record.device)) is not None:
-                    self._timed[key] = Timed(record.workload, protocol, _span_s(tried) / len(tried))
+                protocol, span_s = protocols.get(record.device), _span_s(tried)
+                if protocol is not None and span_s is not None:
+                    self._timed[key] = Timed(record.workload, protocol, span_s / len(tried))
                 if record.peak_bytes is not None:
                     self._peaks[key] = record.peak_bytes
 
@@ -174,7 +175,7 @@ def _latest_runs(results: Path) -> list[Path]:
     chosen: list[Path] = []
     left = MAX_BYTES
     for run in reversed(store.list_runs(results)[-MAX_RUNS:]):
-        left -= sum(path.stat().st_size for path in run.glob("records-*.jsonl"))
+        left -= _record_bytes(run)
         if left < 0:
             break
         chosen.insert(0, run)
@@ -196,7 +197,17 @@ def _key(cell: Cell) -> tuple[str, str, str]:
     return cell.variant.name, cell.workload.id, cell.device.model
 
 
-def _span_s(records: list[Record]) -> float:
-    began = min(datetime.fromisoformat(record.started_at) for record in records)
-    ended = max(datetime.fromisoformat(record.ended_at) for record in records)
-    return max(0.0, (ended - began).total_seconds())
+def _span_s(records: Sequence[Record]) -> float | None:
+    """Return the seconds from the first start to the last end, or None if one of the times can't be read."""
+    times = [moment(text) for record in records for text in (record.started_at, record.ended_at)]
+    known = [time for time in times if time is not None]
+    return (max(known) - min(known)).total_seconds() if len(known) == len(times) else None
+
+
+def _record_bytes(run: Path) -> int:
+    """Return the total size of a run's record files in bytes, as far as another process does not remove them."""
+    total = 0
+    for path in run.glob("records-*.jsonl"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+    return total

@@ -6,10 +6,10 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnbench.machine.utc_clock import utc_now
 from attnbench.record import Record
 
 if TYPE_CHECKING:
@@ -101,11 +101,6 @@ class CellProgress:
                 **fields,
             },
         )
-
-
-def utc_now() -> str:
-    """Return the current UTC time as an ISO 8601 string with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def throttled_share(telemetry: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.errors import RecordError, describe
 from attnbench.isolation.worker_process import WorkerLostError
+from attnbench.machine.utc_clock import utc_now
 from attnbench.messages import (
     Block,
     BlockRequest,
@@ -28,7 +29,7 @@ from attnbench.messages import (
 )
 from attnbench.plan.device_peaks import cached_limits
 from attnbench.record import HARNESS_OUT_OF_MEMORY, SUSPECT
-from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share, utc_now
+from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share
 from attnbench.runner.worker_team import start_worker
 from attnbench.stats.stopping import StoppingRule
 

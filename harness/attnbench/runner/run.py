@@ -16,6 +16,7 @@ from attnbench import store
 from attnbench.errors import StorageError, UsageError
 from attnbench.isolation import forkserver_client
 from attnbench.isolation.cleanup import clear_abandoned
+from attnbench.machine.utc_clock import utc_now
 from attnbench.plan.environment import machine_facts
 from attnbench.record import SCHEMA, Record
 from attnbench.runner import locks
@@ -116,7 +117,7 @@ def _conclude(run: Path, summary: RunSummary, problems: Sequence[str]) -> None:
     """Add the run's summary, its end time and the observers' problems to the manifest."""
     manifest = store.read_manifest(run)
     manifest["observers"] = {"problems": list(problems)}
-    manifest["ended_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    manifest["ended_at"] = utc_now()
     manifest["summary"] = {**vars(summary), "statuses": store.statuses(run)}
     store.write_manifest(run, manifest)
 
@@ -131,7 +132,7 @@ def manifest_of(name: str, request: Request, catalog: Catalog, plan: Plan) -> di
     return {
         "schema": SCHEMA,
         "run_id": name,
-        "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "started_at": utc_now(),
         "machine": machine_facts(),
         "environments": dict(plan.environments),
         "plugin_arguments": [
