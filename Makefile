@@ -30,7 +30,7 @@ bench: $(INSTALLED)  ## check and time the variants (on every GPU, or else on th
 	if [ $$status -le 1 ]; then $(BIN)/attnbench report $(REPORT); fi; exit $$status
 
 test: $(DEVELOPING)  ## run the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --benchmark-disable $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --benchmark-disable $(TESTS)
 
 lint: $(DEVELOPING)  ## check style, types and import contracts
 	$(BIN)/ruff check

@@ -1,14 +1,8 @@
 """Wrong usage is reported in one line that shows the wrong value or what was expected."""
 
-import subprocess
-import sys
-
 import pytest
 
-
-def attnbench(*arguments):
-    """Run attnbench in a new process and return the finished process."""
-    return subprocess.run([sys.executable, "-m", "attnbench", *arguments], capture_output=True, text=True, check=False)
+from command_line import attnbench
 
 
 @pytest.mark.parametrize(
@@ -111,10 +105,7 @@ def test_a_run_of_which_nothing_can_be_timed_is_a_usage_error(tmp_path, variants
 def test_an_unknown_variant_points_to_a_plugin_file(tmp_path):
     """If a file in the current folder has the name of the unknown variant, the message shows how to load the file."""
     (tmp_path / "my_attn.py").write_text("")
-    done = subprocess.run(
-        [sys.executable, "-m", "attnbench", "check", "my-attn"],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+    done = attnbench("check", "my-attn", cwd=tmp_path)
     assert done.returncode == 2
     assert "unknown variant 'my-attn'" in done.stderr
     assert "the current folder has my_attn.py: load it with --plugin my_attn.py" in done.stderr

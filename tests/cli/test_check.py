@@ -1,10 +1,10 @@
 """`attnbench check`: results, exit code, JSON, and variants that crash their process."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+
+from command_line import attnbench
 
 PLUGIN = """
 import os
@@ -38,8 +38,7 @@ def check(tmp_path):
     plugin.write_text(PLUGIN)
 
     def run(*arguments):
-        command = [sys.executable, "-m", "attnbench", "check", "--plugin", str(plugin), "--quick"]
-        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        return attnbench("check", "--plugin", str(plugin), "--quick", *arguments)
 
     return run
 

@@ -1,12 +1,11 @@
 """Output of `attnbench compare` and `attnbench best`."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 import synthetic
+from command_line import attnbench
 
 CELLS = synthetic.workloads(seqs=(512,), masks=("causal",), directions=("forward",))
 OPTIONS = {"cells": CELLS, "variants": ("sdpa", "chunked"), "rounds": 8, "noise": 0.005, "drift": 0.0}
@@ -20,11 +19,6 @@ def results(tmp_path_factory):
         started = f"2026-0{place + 1}-01T00:00:00+00:00"
         synthetic.make_run(folder, name=name, seed=place, started=started, slower={"chunked": factor}, **OPTIONS)
     return folder
-
-
-def attnbench(*arguments):
-    """Run attnbench in a new process and return the finished process."""
-    return subprocess.run([sys.executable, "-m", "attnbench", *arguments], capture_output=True, text=True, check=False)
 
 
 def test_a_certain_slow_down_fails_and_is_on_the_page(results, tmp_path):

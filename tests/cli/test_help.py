@@ -1,6 +1,5 @@
 """Command-line help and shell completion."""
 
-import os
 import shlex
 import subprocess
 import sys
@@ -13,16 +12,9 @@ from attnbench import __version__
 from attnbench.cli.app import app
 from attnbench.cli.completion import last_of
 from attnbench.cli.examples import EXAMPLES
+from command_line import attnbench
 
 GROUP = typer.main.get_command(app)
-
-
-def attnbench(*arguments, **environment):
-    """Run attnbench in a new process and return the finished process."""
-    return subprocess.run(
-        [sys.executable, "-m", "attnbench", *arguments], capture_output=True, text=True, check=False,
-        env={**os.environ, **environment},
-    )  # fmt: skip
 
 
 def test_every_command_has_examples():
@@ -53,7 +45,7 @@ def test_help_ends_with_the_examples(name, capsys):
 
 def test_the_list_of_commands_is_complete():
     """Each command is listed with the untruncated first line of its help, and all lines fit into 80 columns."""
-    shown = attnbench("--help", COLUMNS="80").stdout
+    shown = attnbench("--help", environment={"COLUMNS": "80"}).stdout
     assert "..." not in shown.partition("Commands:")[2]
     assert max(map(len, shown.splitlines())) <= 80
     assert "workloads x devices" in shown
@@ -83,8 +75,10 @@ def test_the_shell_completes_values(typed, completed, tmp_path, monkeypatch):
     for run in ("first", "second"):
         synthetic.make_run(tmp_path / "results", name=run, cells=synthetic.workloads(seqs=(256,)), variants=("sdpa",))
     monkeypatch.chdir(tmp_path)
-    words = typed.split()
-    done = attnbench(_ATTNBENCH_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1))
+    typing = {
+        "_ATTNBENCH_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1),
+    }  # fmt: skip
+    done = attnbench(environment=typing)
     assert done.stdout.splitlines() == [completed], done.stderr
 
 

@@ -8,29 +8,24 @@ from pathlib import Path
 
 import pytest
 
-
-def attnbench(folder, *arguments):
-    """Run attnbench in a folder and return the finished process."""
-    return subprocess.run(
-        [sys.executable, "-m", "attnbench", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+from command_line import attnbench
 
 
 def test_the_printed_commands_find_the_new_file(tmp_path):
     """The printed `attnbench run` command plans cells for the new variant."""
-    written = attnbench(tmp_path, "new", "my-attn")
+    written = attnbench("new", "my-attn", cwd=tmp_path)
     assert written.returncode == 0, written.stderr
     assert (tmp_path / "my_attn.py").is_file()
     check, run = (line.strip() for line in written.stdout.splitlines()[-2:])
     assert check == "attnbench check my-attn --plugin my_attn.py"
-    planned = attnbench(tmp_path, *shlex.split(run)[1:], "--dry-run")
+    planned = attnbench(*shlex.split(run)[1:], "--dry-run", cwd=tmp_path)
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert "my-attn" in planned.stdout
 
 
 def test_the_new_package_can_be_installed_and_is_found(tmp_path):
     """The new package can be installed next to attnbench, and its variant can then be listed, checked and timed."""
-    written = attnbench(tmp_path, "new", "my-attn", "--package", "plugin")
+    written = attnbench("new", "my-attn", "--package", "plugin", cwd=tmp_path)
     assert written.returncode == 0, written.stderr
     assert "pip install -e plugin" in written.stdout
     environment = fresh_environment(tmp_path / "venv")
@@ -66,7 +61,7 @@ def fresh_environment(folder):
 def test_refusals_are_one_line(tmp_path, arguments):
     """An invalid name or folder leads to exit code 2 and a one-line message, and nothing is written."""
     (tmp_path / "here").write_text("")
-    refused = attnbench(tmp_path, *arguments)
+    refused = attnbench(*arguments, cwd=tmp_path)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["here"]

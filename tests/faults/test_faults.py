@@ -16,6 +16,7 @@ from attnbench.runner.request import Request, plan_of
 from attnbench.runner.run import execute, start
 from attnbench.store import read_manifest, read_run
 from hanging import HANG, simulated
+from waiting import LONG_S
 
 PACK = Path(__file__).parent / "pack.py"
 LENGTHS = (16, 17, 18, 19, 20)
@@ -184,7 +185,7 @@ def attnbench_variants():
     return [named]
 """
 UNLOADABLE = {
-    "sleeps": (HANG, "no reply within 60 s"),
+    "sleeps": (HANG, f"no reply within {LONG_S:g} s"),
     "raises": ("raise RuntimeError('at import')", "RuntimeError: at import"),
     "exits": ("import os; os._exit(0)", "import ended the process"),
     "up": (BARE.format(name="../../up"), "variant '../../up'"),

@@ -1,7 +1,5 @@
 """Tests that commands that read a hostile run neither execute its content nor print control characters."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import hostile
 
 from attnbench.analysis import load
 from attnbench.store import read_run
+from command_line import attnbench
 
 SECRET = "the secret that no output may hold"  # noqa: S105 - not a password, but a string to search for
 ALLOWED_CONTROLS = {"\n", "\t"}
@@ -32,18 +31,14 @@ def place(tmp_path_factory):
     return place
 
 
-def attnbench(place, *arguments):
-    """Run attnbench in the folder `place` and return the completed process."""
-    environment = {**os.environ, "FORCE_COLOR": "", "HOME": str(place / "home")}
-    return subprocess.run(
-        [sys.executable, "-m", "attnbench", *map(str, arguments)],
-        capture_output=True, cwd=place, env=environment, check=False,
-    )  # fmt: skip
+def run(place, *arguments):
+    """Run a command of attnbench in the folder `place` and return the finished process."""
+    return attnbench(*arguments, cwd=place, environment={"FORCE_COLOR": "", "HOME": str(place / "home")})
 
 
 def assert_harmless(place, done):
     """Assert that the output has no traceback, control character or secret, and that the secret file is unchanged."""
-    printed = (done.stdout + done.stderr).decode("utf-8", "strict")
+    printed = done.stdout + done.stderr
     assert "Traceback" not in printed, printed[-2000:]
     assert "defect of attnbench" not in printed, printed[-2000:]
     strange = {character for character in printed if not character.isprintable()} - ALLOWED_CONTROLS
@@ -77,7 +72,7 @@ def assert_harmless(place, done):
 )
 def test_a_command_that_reads_hostile_runs_is_harmless(place, command):
     """No command prints a traceback or control character, or copies the content of the secret file into its output."""
-    assert_harmless(place, attnbench(place, *command))
+    assert_harmless(place, run(place, *command))
     written = (path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
     assert [path for path in written if SECRET.encode() in path.read_bytes()] == [place / "home" / "secret"]
 

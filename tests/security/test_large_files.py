@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import large_files
+from command_line import attnbench
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +38,7 @@ def test_a_long_message_is_cut(tmp_path):
     """A message that quotes a long value is printed as one line of at most 4,000 characters."""
     suite = tmp_path / "long.toml"
     suite.write_text(f'name = "m"\n[[grid]]\nheads = 1\nhead_dim = 8\nseq = "{"x" * 100_000}"\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "attnbench", "run", "--dry-run", "-s", str(suite), "-d", "cpu"],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+    done = attnbench("run", "--dry-run", "-s", str(suite), "-d", "cpu", cwd=tmp_path)
     assert done.returncode == 2
     assert f"{suite}:5: seq_q is 'xxx" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -1,8 +1,6 @@
 """Studies that time variants, run at tiny sizes."""
 
 import os
-import subprocess
-import sys
 import tomllib
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,6 +13,7 @@ from attnbench.store import read_run
 from attnbench.study import MODULES, Settings, bidirectional, find_study, gpus, heads, make, memory
 from attnbench.study.timing import run_suite, suite_text
 from attnbench.workloads.suite import parse_suite
+from command_line import attnbench
 
 SHAPE = {"heads": 1, "head_dim": 8, "seq": [16, 32], "dtype": "float32"}
 # The grids of all studies are measured in a single run, because each run takes seconds.
@@ -70,7 +69,7 @@ def test_all_sizes_are_valid_suites(name, kind):
 def test_a_study_runs_from_the_command_line(tmp_path):
     """`attnbench study` prints the finding and the path of the figure."""
     command = ["study", "weights", "--results", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-m", "attnbench", *command], capture_output=True, text=True, check=False)
+    done = attnbench(*command)
     assert done.returncode == 0, done.stderr
     assert "In a sentence of 11 words" in done.stdout
     assert "figure.svg" in done.stdout
