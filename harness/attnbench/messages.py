@@ -102,11 +102,16 @@ class ObserveRequest(Message, frozen=True):
 
 
 class LoadRequest(Message, frozen=True):
-    """A request to import torch and the plugin of one variant. The requests that follow are about this variant."""
+    """A request to import torch and the plugin of one variant. The requests that follow are about this variant.
+
+    `sha256` is the hash of the plugin's files when the run was planned. The worker fails the cells of a plugin whose
+    files have changed. None means that the files are not compared.
+    """
 
     source: PluginSource
     variant: str
     device: str
+    sha256: str | None = None
 
 
 class OpenRequest(Message, frozen=True):

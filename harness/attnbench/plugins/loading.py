@@ -130,7 +130,7 @@ def load_plugin(source: PluginSource) -> Plugin:
         if problem := contract_violation(candidate):
             raise PluginError(problem)
     parsed = tuple(_parsed_suite(suite, source) for suite in suites)
-    return Plugin(source, _sha256(source, module), variants, parsed, modules, module, hooks)
+    return Plugin(source, source_sha256(source), variants, parsed, modules, module, hooks)
 
 
 def variant_of(source: PluginSource, name: str) -> Variant:
@@ -271,19 +271,24 @@ def _where(error: BaseException) -> str:
     return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace is not None else ""
 
 
-def _sha256(source: PluginSource, module: ModuleType) -> str:
+def source_sha256(source: PluginSource) -> str:
     """Return a hash of a plugin's source files. If an edit changes the hash, the plugin's cells become stale.
 
     The source files of an entry point are all files of its package. Those of a file or a module are the plugin's own
     file and the files in the same folder that it imports.
     """
-    file = getattr(module, "__file__", None)
     digest = hashlib.sha256()
-    paths = source_files(source) if file is None or source.kind == "entry point" else with_siblings(Path(file))
-    for path in sorted(paths):
+    for path in sorted(_hashed_files(source)):
         with contextlib.suppress(OSError):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def _hashed_files(source: PluginSource) -> Iterable[Path]:
+    if source.kind == "file":
+        return with_siblings(Path(source.target))
+    spec = importlib.util.find_spec(source.target) if source.kind == "module" else None
+    return with_siblings(Path(spec.origin)) if spec is not None and spec.origin else source_files(source)
 
 
 def with_siblings(file: Path) -> set[Path]:

@@ -259,7 +259,8 @@ class CellRunner:
         if self._worker is None:
             self._worker = start_worker(cell.device, cell.variant, self._context.limits.host_memory_bytes)
             self._worker.log_to(self._log_path(cell))
-            self._worker.post(LoadRequest(cell.variant.source, cell.variant.name, cell.device.torch_name))
+            variant = cell.variant
+            self._worker.post(LoadRequest(variant.source, variant.name, cell.device.torch_name, variant.sha256))
             self._loaded = None
 
     def wait_until_loaded(self) -> None:

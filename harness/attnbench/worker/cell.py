@@ -36,7 +36,7 @@ from attnbench.messages import (
     Reply,
     WorkerRequest,
 )
-from attnbench.plugins.loading import PluginSource, variant_of
+from attnbench.plugins.loading import PluginSource, source_sha256, variant_of
 from attnbench.tensors.prepared_call import prepare_call
 
 if TYPE_CHECKING:
@@ -53,15 +53,22 @@ AnyReply = TypeVar("AnyReply", bound=Reply)
 class Session:
     """A session that measures the cells of one variant on one device, one after the other.
 
-    At most one cell is open at a time. `operations` maps each type of request to the method that handles it.
+    At most one cell is open at a time. `operations` maps each type of request to the method that handles it. `sha256`
+    is the hash of the plugin's files when the run was planned, or None if their changes don't matter. If the files have
+    changed, this method and those that open and close a cell raise PluginError.
     """
 
-    def __init__(self, enter: Callable[[str], None], source: PluginSource, variant: str, device: str) -> None:
+    def __init__(
+        self, enter: Callable[[str], None], source: PluginSource, variant: str, device: str, sha256: str | None = None
+    ) -> None:
         self._enter = enter
+        self._source, self._sha256 = source, sha256
         self._device = device
         self._cell: OpenCell | None = None
         self._process_state = ProcessState()  # recorded before the plugin is imported
+        self._refuse_changed_files()
         self._variant = variant_of(source, variant)
+        self._refuse_changed_files()  # the plugin may have changed its own files when it was imported
         self.operations: dict[type[WorkerRequest], Callable[[Any], Reply]] = {
             OpenRequest: self._open,
             BlockRequest: self._block,
@@ -78,6 +85,7 @@ class Session:
         Returns a FailedReply if the variant does not support the workload or gives wrong answers.
         """
         self._drop_cell()
+        self._refuse_changed_files()
         workload = request.workload
         self._enter("prepare")
         reason = self._variant.unsupported_reason(workload.attention, device_type(self._device))
@@ -96,6 +104,7 @@ class Session:
 
     def _close(self, _: CloseRequest) -> CloseReply | FailedReply:
         """Check the variant's answers again, and then measure memory."""
+        self._refuse_changed_files()
         with self._calling():
             return self._dropped_if_failed(self._opened().close())
 
@@ -105,6 +114,17 @@ class Session:
             reply = self._opened().profile()
         self._drop_cell()
         return reply
+
+    def _refuse_changed_files(self) -> None:
+        """Raise PluginError if the plugin's files have changed since the run was planned.
+
+        The code of this process may then differ from that of other workers, and from what the record says.
+        """
+        if self._sha256 is not None and source_sha256(self._source) != self._sha256:
+            raise PluginError(
+                f"the files of plugin {self._source.name} changed during the run: this cell's code would not be what "
+                "its record says; resume the run to measure the plugin's cells with the present files"
+            )
 
     def _calling(self) -> AbstractContextManager[None]:
         """Return the variant's calling context, which is entered once for each request, outside every timed call."""

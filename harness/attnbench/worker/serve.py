@@ -259,7 +259,7 @@ class WorkerServer:
         self.enter("import")
         from attnbench.worker.cell import Session
 
-        session = Session(self.enter, request.source, request.variant, request.device)
+        session = Session(self.enter, request.source, request.variant, request.device, request.sha256)
         self._operations |= session.operations
         return DoneReply()
 
