@@ -22,8 +22,9 @@ def test_a_config_survives_json():
 def test_every_setting_changes_the_id():
     """Changing any field changes the id, and equal settings have equal ids."""
     other = {
-        "precision": 0.1, "budget_s": 9.0, "min_samples": 9, "min_time_s": 9.0, "min_blocks": 9, "block_s": 9.0,
-        "interleave": False, "mode": "cold", "seed": 9, "warm_up_min_s": 9.0, "warm_up_max_s": 9.0, "confidence": 0.9,
+        "precision": 0.1, "budget_s": 9.0, "min_samples": 9, "min_time_s": 9.0, "min_blocks": 4, "block_s": 9.0,
+        "processes": 7, "interleave": False, "mode": "cold", "seed": 9, "warm_up_min_s": 9.0, "warm_up_max_s": 9.0,
+        "confidence": 0.9,
     }  # fmt: skip
     assert set(other) == {spec.name for spec in dataclasses.fields(MeasureConfig)}
     ids = {MeasureConfig(**{name: value}).protocol_id for name, value in other.items()}
@@ -60,7 +61,7 @@ def test_an_unknown_field_names_the_nearest_one():
 @pytest.mark.parametrize(
     "module",
     [
-        "measure_config", "messages", "stats.bootstrap", "stats.interval", "stats.noise_floor", "stats.paired",
+        "measure_config", "messages", "stats.interval", "stats.noise_floor", "stats.paired",
         "stats.roofline", "stats.stopping", "machine.doctor", "machine.telemetry",
     ],
 )  # fmt: skip

@@ -15,6 +15,10 @@ from attnbench.errors import UsageError, unknown
 
 MODES = ("hot", "cold", "graph")
 DEFAULT_PRECISION = {"cuda": 0.005, "cpu": 0.02}
+DEFAULT_PROCESSES = {"cuda": 4, "cpu": 6}
+MIN_PROCESSES = 2  # a single process does not show how much processes that run the same code differ
+MIN_SAMPLES_PER_PROCESS = 8  # with fewer samples, the interval of a median can't have a confidence of 99%
+MIN_BLOCKS_PER_PROCESS = 3  # the median of three rounds does not depend on one that something disturbed
 REVISION = 1  # increase this number if you change the sampler in a way that changes what is measured
 
 
@@ -28,6 +32,10 @@ class MeasureConfig:
     - `min_samples`, `min_time_s`, `min_blocks`: all three must be reached before `precision` can end sampling
     - `block_s`: intended length of one block in seconds; if calls are slow, blocks are longer, so that each block has
       two samples, or one if the budget does not allow two
+    - `processes`: the largest number of processes that measure a cell, one after the other. Each of them gets an equal
+      share of the budget, of the three minimums and of the warm-up. A cell needs at least two, and no more once its
+      precision is reached and its comparisons are clear. None means 4 on CUDA and 6 on CPU, or 1 without
+      `interleave`, because several processes only serve to compare variants
     - `interleave`: whether the variants of a workload take turns, in the order A B B A
     - `mode`: `hot` (calls back to back), `cold` (the cache is flushed before each call) or `graph` (calls are replayed
       from a CUDA graph, so that the host's time for launching kernels is not measured)
@@ -40,9 +48,10 @@ class MeasureConfig:
     precision: float | None = None
     budget_s: float = 3.0
     min_samples: int = 20
-    min_time_s: float = 0.2
-    min_blocks: int = 10
-    block_s: float = 0.02
+    min_time_s: float = 0.15
+    min_blocks: int = 9
+    block_s: float = 0.01
+    processes: int | None = None
     interleave: bool = True
     mode: str = "hot"
     seed: int = 0
@@ -62,8 +71,10 @@ class MeasureConfig:
         for name in ("min_time_s", "warm_up_min_s"):
             if getattr(self, name) != 0:
                 _check_number(name, getattr(self, name), 0.0, math.inf)
-        for name in ("min_samples", "min_blocks"):
+        for name in ("min_samples", "min_blocks", "processes"):
             value = getattr(self, name)
+            if value is None and name == "processes":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name} is {value!r}: expected a whole number of at least 1")
 
@@ -87,6 +98,31 @@ class MeasureConfig:
         if self.precision is not None:
             return self.precision
         return DEFAULT_PRECISION[device_type(device)]
+
+    def processes_on(self, device: str) -> int:
+        """Return the number of processes that measure each cell on `device` ('cpu', 'cuda' or 'cuda:N')."""
+        if not self.interleave:
+            return 1
+        return self.processes or DEFAULT_PROCESSES[device_type(device)]
+
+    def share(self, processes: int, device: str) -> MeasureConfig:
+        """Return the settings of each process if `processes` of them measure a cell on `device`.
+
+        The precision is chosen such that the fewest processes that a cell needs reach that of the cell together.
+        """
+        if processes == 1:
+            return self
+        return dataclasses.replace(
+            self,
+            precision=min(0.99, self.precision_on(device) * math.sqrt(MIN_PROCESSES)),
+            budget_s=self.budget_s / processes,
+            min_samples=max(MIN_SAMPLES_PER_PROCESS, math.ceil(self.min_samples / processes)),
+            min_time_s=self.min_time_s / processes,
+            min_blocks=max(min(MIN_BLOCKS_PER_PROCESS, self.min_blocks), math.ceil(self.min_blocks / processes)),
+            warm_up_min_s=self.warm_up_min_s / processes,
+            # A warm-up of very few calls could not show their usual time on a busy machine.
+            warm_up_max_s=min(self.warm_up_max_s, max(0.05, self.warm_up_max_s / processes)),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -115,10 +115,14 @@ class LoadRequest(Message, frozen=True):
 
 
 class OpenRequest(Message, frozen=True):
-    """A request to prepare a cell: set-up, first call, conformance check and warm-up."""
+    """A request to prepare a cell: set-up, first call, conformance check and warm-up.
+
+    `again` says that another process has already timed the cell, and has checked it in full before that.
+    """
 
     workload: Workload
     config: MeasureConfig
+    again: bool = False
 
 
 class BlockRequest(Message, frozen=True):
@@ -128,7 +132,13 @@ class BlockRequest(Message, frozen=True):
 
 
 class CloseRequest(Message, frozen=True):
-    """A request to end the timing of the open cell: repeat the conformance check, and report memory."""
+    """A request to end this process's timing of the open cell.
+
+    If `last` is True, no further process will time the cell. Then the conformance check is repeated, and the reply
+    reports the memory of a call. Otherwise the cell is dropped.
+    """
+
+    last: bool = True
 
 
 class ProfileRequest(Message, frozen=True):
@@ -279,12 +289,13 @@ class ObserveReply(Message, frozen=True):
 class OpenReply(Message, frozen=True):
     """The reply to an OpenRequest if the cell is ready to be timed.
 
-    `call_ns` is the duration of one call, as estimated by the warm-up. `error` is the conformance check's verdict.
+    `call_ns` is the duration of one call, as estimated by the warm-up. `error` is the verdict of the conformance check,
+    or None if the cell had been checked before.
     """
 
     first_call_ns: float
     call_ns: float
-    error: Json
+    error: Json | None
     flags: list[str] = []
 
 

@@ -31,12 +31,13 @@ NAMES = (
     "record_id", "run_id", "cell_id", "variant", "plugin", "plugin_sha256", "device", "device_name", "environment_id",
     "protocol_id", "phase", "started_at", "ended_at", "mode",
 )  # fmt: skip
+BLOCK_FIELDS = ("block_sizes", "block_rounds", "block_processes")  # lists with one item for each block
 # The types that each field may have.
 KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys((*NAMES, "status"), (str,)),
     **dict.fromkeys(("reason", "tier", "stopped_by", "log"), (str, type(None))),
     **dict.fromkeys(("control", "exact"), (bool,)),
-    **dict.fromkeys(("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "flags"), (tuple,)),
+    **dict.fromkeys(("samples_ns", "cold_samples_ns", *BLOCK_FIELDS, "flags"), (tuple,)),
     **dict.fromkeys(("peak_bytes", "saved_bytes", "harness_bytes", "flops", "bytes"), (int, type(None))),
     "schema": (int,),
     "first_call_ns": (int, float, type(None)),
@@ -45,7 +46,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "telemetry": (dict,),
 }
 _values, _names = operator.attrgetter(*KINDS), operator.attrgetter(*NAMES)
-ITEMS = {"flags": str, "kernels": str, "block_sizes": int, "block_rounds": int}  # the type of the items in each list
+# The type of the items in each list.
+ITEMS = {"flags": str, "kernels": str, **dict.fromkeys(BLOCK_FIELDS, int)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Record:
 
     Field names include units. An unknown value is None, never NaN. `samples_ns` contains every raw sample of the timed
     callable, in order; in `cold` mode, `cold_samples_ns` contains them instead. `block_sizes` contains the number of
-    samples in each block, and `block_rounds` contains the round in which each block was timed. Only records with status
+    samples in each block, `block_rounds` the round in which each block was timed, and `block_processes` the number of
+    the process that timed it (empty if one process timed all blocks). Only records with status
     `ok` have samples. `control` marks the A/A control: the baseline measured a second time under the same name. Raises
     RecordError if a field has the wrong type or the fields contradict each other.
     """
@@ -83,6 +86,7 @@ class Record:
     samples_ns: tuple[float, ...] = ()
     block_sizes: tuple[int, ...] = ()
     block_rounds: tuple[int, ...] = ()
+    block_processes: tuple[int, ...] = ()
     stopped_by: str | None = None
     first_call_ns: float | None = None
     cold_samples_ns: tuple[float, ...] = ()
@@ -107,6 +111,8 @@ class Record:
         self._check_samples()
         if len(self.block_sizes) != len(self.block_rounds):
             raise RecordError(f"record {self.record_id}: block_sizes and block_rounds differ in length")
+        if self.block_processes and len(self.block_processes) != len(self.block_sizes):
+            raise RecordError(f"record {self.record_id}: block_sizes and block_processes differ in length")
         if self.block_sizes and sum(self.block_sizes) != len(self.samples_ns or self.cold_samples_ns):
             raise RecordError(f"record {self.record_id}: block_sizes do not sum to the number of samples")
 
@@ -129,7 +135,8 @@ class Record:
 
     def _whole_numbers(self) -> Iterator[int]:
         counts = (self.schema, self.peak_bytes, self.saved_bytes, self.harness_bytes, self.flops, self.bytes)
-        return itertools.chain((count or 0 for count in counts), self.block_sizes, self.block_rounds)
+        blocks = self.block_sizes, self.block_rounds, self.block_processes
+        return itertools.chain((count or 0 for count in counts), *blocks)
 
     def _check_samples(self) -> None:
         if self.status != "ok" and (self.samples_ns or self.cold_samples_ns):

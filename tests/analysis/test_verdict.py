@@ -37,20 +37,28 @@ def test_a_variant_is_judged_round_by_round_against_the_baseline(tmp_path):
 
 
 def test_a_difference_below_the_noise_floor_is_undecided(tmp_path):
-    """A slow-down of 5% is judged `slower` on a quiet machine, but `undecided` if the A/A controls differ by 10%."""
+    """A slow-down of 5% is judged `slower` on a quiet machine, but `undecided` if processes differ by up to 20%."""
     results = loaded(tmp_path, variants=EQUALLY_FAST, noise=0.002, slower={"sdpa-flash": 1.05})
     assert verdicts_of(results, "sdpa-flash") == {"slower"}
     frame = results.frame.copy()
-    control = frame["control"]
-    frame.loc[control, "samples_ns"] = frame.loc[control, "samples_ns"].map(
-        lambda taken: tuple(1.1 * ns for ns in taken)
+    flash = frame["variant"] == "sdpa-flash"
+    factors = [1.0, 1.2, 0.9, 1.0, 1.1]  # one for each process, which took two blocks of three samples
+    frame.loc[flash, "samples_ns"] = frame.loc[flash, "samples_ns"].map(
+        lambda taken: tuple(factors[index // 6] * ns for index, ns in enumerate(taken))
     )
     assert verdicts_of(Results(frame), "sdpa-flash") == {"undecided"}
 
 
-def test_without_a_control_intervals_decide_who_leads(tmp_path):
-    """A run without an A/A control has no verdicts, and variants with overlapping intervals tie for first place."""
-    results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), baseline=None)
+def test_an_earlier_run_is_judged_by_its_controls(tmp_path):
+    """In a run with one process per cell, the A/A controls make the noise floor, so a factor of two is `slower`."""
+    results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), processes=1)
+    assert verdicts_of(results, "naive") == {"slower"}
+    assert leading(results) == set(EQUALLY_FAST)
+
+
+def test_without_a_noise_floor_intervals_decide_who_leads(tmp_path):
+    """A run with one process per cell and no control has no verdicts, and overlapping intervals tie for first place."""
+    results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), baseline=None, processes=1)
     assert results.comparisons == {}
     assert leading(results) == set(EQUALLY_FAST)
 
@@ -62,7 +70,7 @@ def test_variants_that_cannot_be_shown_to_be_slower_share_the_first_place(tmp_pa
 
 def test_a_slow_variant_with_few_rounds_does_not_lead(tmp_path):
     """A variant that takes twice as long is judged `slower`, even if it was measured for only two rounds."""
-    results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), rounds=2)
+    results = loaded(tmp_path, variants=(*EQUALLY_FAST, "naive"), rounds=2, processes=2)
     assert leading(results) == set(EQUALLY_FAST)
     assert verdicts_of(results, "naive") == {"slower"}
 
@@ -87,7 +95,7 @@ def in_rounds(results, rounds):
         numbers = [number for number in cell["block_rounds"] if number in rounds.get(cell["variant"], {number})]
         samples = [cell["samples_ns"][3 * number : 3 * number + 3] for number in numbers]
         cell["block_rounds"], cell["block_sizes"] = tuple(numbers), (3,) * len(numbers)
-        cell["samples_ns"] = tuple(itertools.chain(*samples))
+        cell["samples_ns"], cell["block_processes"] = tuple(itertools.chain(*samples)), ()
         return cell
 
     return Results(results.frame.apply(kept, axis=1))
@@ -104,6 +112,7 @@ def test_variants_without_common_rounds_are_compared_through_the_baseline(tmp_pa
         noise=0.002,
         drift=0.2,
         rounds=20,
+        processes=1,
     )
     slow = {number for number in range(20) if math.sin(number) > 0.4}
     fast = {number for number in range(20) if math.sin(number) < -0.4}

@@ -107,7 +107,7 @@ def test_a_tenth_of_extra_work_is_slower_and_a_copy_is_not(benchmark, tmp_path):
         benchmark.extra_info[f"{variant}, {workload}"] = comparison.ratio
         interval = f"{comparison.low:.3f} to {comparison.high:.3f}"
         print(f"\n{variant}, {workload}: {comparison.verdict}, {comparison.ratio:.3f} ({interval})")
-    print(noise_text(results.noise))
+    print(noise_text(results.noise_floor))
     assert {comparison.verdict for comparison in comparisons["copy"]} <= {"same", "undecided"}
     assert [comparison.verdict for comparison in comparisons["slower"]].count("slower") >= 3
     # The variant `slower` does 45 matrix multiplications, and `plain` does 40. The ratio is 1.125.

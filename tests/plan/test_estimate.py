@@ -51,11 +51,14 @@ class Machine:
 
     def cell_s(self, cell, config):
         """Return the seconds that a cell takes."""
-        slowness = {"fast": 1.0, "slow": 3.0, "compiled": 1.0}[cell.variant.name]
+        slowness = {"fast": 1.0, "slow": 2.5, "compiled": 1.0}[cell.variant.name]
         call_s = 1e-4 + slowness * cell.workload.flops() / 2e10
-        warm_up = min(max(0.05, 40 * call_s), max(config.warm_up_max_s, call_s))
-        sampling = min(config.budget_s, max(0.25, 20 * call_s)) + 3 * call_s
-        return 0.3 + 10 * call_s + warm_up + 1.2 * sampling + (2.0 if cell.variant.name == "compiled" else 0.0)
+        most = config.processes_on(CPU.kind)
+        processes, share = 4, config.share(most, CPU.kind)
+        warm_up = min(max(0.05 / processes, 16 * call_s), max(share.warm_up_max_s, call_s))
+        sampling = min(share.budget_s, max(0.25 / processes, share.min_samples * call_s)) + 3 * call_s
+        of_process = 0.02 + call_s + warm_up + 1.2 * sampling
+        return 0.2 + 10 * call_s + processes * of_process + (2.0 if cell.variant.name == "compiled" else 0.0)
 
     def run(self, plan, ended=lambda cell: None):
         """Run a plan, call `ended` with each cell when it ends, and return the records and the seconds of the run."""
@@ -63,21 +66,18 @@ class Machine:
         self.now += timedelta(seconds=1.0)
         for cells in plan.workload_groups(CPU):
             start = self.now
-            spent = [self.cell_s(cell, config) for cell in cells]
-            self.now += timedelta(seconds=sum(spent) + spent[0])  # the first variant is also measured as the control
+            self.now += timedelta(seconds=sum(self.cell_s(cell, config) for cell in cells))
             for cell in cells:
                 records.append(_record(cell, start, self.now))
                 ended(cell)
-            records.append(_record(cells[0], start, self.now, control=True))
         return records, (self.now - began).total_seconds()
 
 
-def _record(cell, began, ended, *, control=False):
+def _record(cell, began, ended):
     return Record(
         record_id="r", run_id="r", cell_id=cell.cell_id, variant=cell.variant.name, plugin="p", plugin_sha256="",
         workload=cell.workload, device=CPU.name, device_name=CPU.model, environment_id="", protocol_id="", status="ok",
         phase="done", reason=None, samples_ns=(1.0,), started_at=began.isoformat(), ended_at=ended.isoformat(),
-        control=control,
     )  # fmt: skip
 
 
@@ -168,8 +168,8 @@ def test_rates_are_assumed_by_the_model_of_a_gpu():
         assert slow < fast
 
 
-def test_more_cells_and_the_control_increase_the_estimate(tmp_path):
-    """More cells, a longer budget and the A/A control increase the estimate of a run; unsupported cells do not."""
+def test_more_cells_and_processes_increase_the_estimate(tmp_path):
+    """More cells, a longer budget and more processes increase the estimate of a run; unsupported cells do not."""
 
     def total_s(*names, unsupported=(), **settings):
         return History(tmp_path).estimate(planned(names, WORKLOADS, CPU, **settings), unsupported).total_s
@@ -177,6 +177,7 @@ def test_more_cells_and_the_control_increase_the_estimate(tmp_path):
     one = total_s("naive")
     assert total_s("naive", "sdpa") > one
     assert total_s("naive", budget_s=0.1) < one
-    assert total_s("naive", interleave=False) < one
+    assert total_s("naive", processes=2) < one
+    assert total_s("naive", interleave=False) == total_s("naive", processes=1) < total_s("naive", processes=2)
     assert total_s("naive", "sdpa", unsupported=[f"sdpa-{work.id}" for work in WORKLOADS]) == one
     assert total_s() == 0

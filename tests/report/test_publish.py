@@ -36,7 +36,7 @@ def test_a_comparison_page_shows_newly_failing_cells_first(tmp_path):
     """Newly failing cells come first on the comparison page, and their reasons are escaped."""
     first, second = runs(tmp_path, slower={"chunked": 1.5})
     broken = {"variant": "sdpa", "status": "crash", "reason": HOSTILE, "samples_ns": (), "block_sizes": (),
-              "block_rounds": ()}  # fmt: skip
+              "block_rounds": (), "block_processes": ()}  # fmt: skip
     third = synthetic.make_run(tmp_path / "box", name="three", cells=CELLS, variants=("sdpa",), replace=broken,
                                rounds=8, started="2026-03-01T00:00:00+00:00", baseline=None)  # fmt: skip
     page = write_page(compared([first, second, third]), tmp_path / "out" / "page.html").read_text()

@@ -17,10 +17,10 @@ def test_each_workload_has_a_verdict_a_ratio_and_an_interval_for_each_variant(tm
     for _, cell in table.rows:
         assert cell.text.startswith("slower 4.")
         assert " to " in cell.text
-    assert "A/A control" in table.notes[-1]
+    assert "Noise floor" in table.notes[-1]
 
 
-def test_without_a_control_there_is_no_table(tmp_path):
-    """A run without an A/A control has no verdict table."""
-    run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), baseline=None)
+def test_without_a_noise_floor_there_is_no_table(tmp_path):
+    """A run with one process per cell and no A/A control has no verdict table."""
+    run = synthetic.make_run(tmp_path, cells=CELLS, variants=("sdpa", "chunked"), baseline=None, processes=1)
     assert verdict_tables(Results.load(run, "sdpa")) == []

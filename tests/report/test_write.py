@@ -53,7 +53,7 @@ def test_the_markdown_names_device_units_versions_and_all_failures(run, written)
         "TFLOP/s",
         "2.13.0+cpu",
         "sdpa",
-        "A/A control: noise floor",
+        "Noise floor: two processes",
         "blocks timed during throttling or load from other processes",
         "others take 1.2 cores",
         "Following the dispatch table is",

@@ -1,14 +1,17 @@
 """The order in which interleaved cells take turns, and the workers that are resident meanwhile."""
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
 
 from attnbench import store
+from attnbench.runner import comparisons
 from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.interleaved import round_order
+from stubbed_runs import PROCESSES, SHORTEST
 
-RUNNERS = ["sdpa", "naive", "chunked", "control"]
+RUNNERS = ["sdpa", "naive", "chunked", "flex"]
 
 
 @pytest.mark.parametrize("runners", [RUNNERS[:1], RUNNERS[:2], RUNNERS], ids=len)
@@ -27,14 +30,71 @@ def test_every_runner_follows_itself_equally_often():
 
 
 def rounds_of(run):
-    """Return the rounds of each timed cell, keyed by (variant, whether it is the A/A control)."""
-    return {(record.variant, record.control): set(record.block_rounds) for record in store.read_run(run).records}
+    """Return the rounds of each timed cell, keyed by variant."""
+    return {record.variant: set(record.block_rounds) for record in store.read_run(run).records}
 
 
 def residents(run):
-    """Return the number of workers that were resident while each cell was timed, keyed like `rounds_of`."""
-    records = store.read_run(run).records
-    return {(record.variant, record.control): record.telemetry["resident_workers"] for record in records}
+    """Return the number of workers that were resident while each cell was timed, keyed by variant."""
+    return {record.variant: record.telemetry["resident_workers"] for record in store.read_run(run).records}
+
+
+@pytest.fixture
+def unclear(monkeypatch):
+    """Let the comparisons of all variants, or of those that a test puts into the returned list, remain unclear."""
+    names = ["alpha", "beta", "gamma"]
+    monkeypatch.setattr(comparisons, "unclear_variants", lambda *_: set(names))
+    return names
+
+
+@pytest.mark.usefixtures("unclear")
+def test_each_cell_is_measured_in_several_processes(stubbed):
+    """Each variant is measured in one process after the other, and takes turns with the same process of the others."""
+    run, _ = stubbed.run("alpha", "beta", protocol=dataclasses.replace(SHORTEST, processes=3))
+    alpha, beta = store.read_run(run).records
+    assert set(alpha.block_processes) == {0, 1, 2}
+    assert len(alpha.block_processes) == len(alpha.block_sizes)
+    by_round = [dict(zip(record.block_rounds, record.block_processes, strict=True)) for record in (alpha, beta)]
+    assert by_round[0] == by_round[1]
+    opened = [(name, process) for name, _, process in stubbed.opened()]
+    assert len(set(opened)) == 6
+    assert [name for name, _ in opened] == ["alpha", "beta"] * 3
+
+
+def test_a_cell_with_clear_comparisons_is_not_measured_in_all_processes(stubbed, unclear):
+    """Cells whose comparisons are clear end, with all checks, while the others and the baseline are measured on."""
+    unclear[:] = ["beta"]
+    run, summary = stubbed.run("alpha", "beta", "gamma", protocol=dataclasses.replace(SHORTEST, processes=4))
+    assert summary.statuses == {"ok": 3}
+    processes = {record.variant: {*record.block_processes} for record in store.read_run(run).records}
+    assert processes == {"alpha": {0, 1, 2, 3}, "beta": {0, 1, 2, 3}, "gamma": {0}}
+    assert all(record.peak_bytes is not None and record.kernels for record in store.read_run(run).records)
+
+
+def test_a_single_variant_is_measured_in_all_processes(stubbed):
+    """Without another variant in the run, the baseline has all its processes, for comparisons with other runs."""
+    run, _ = stubbed.run("alpha", protocol=dataclasses.replace(SHORTEST, processes=4))
+    (record,) = store.read_run(run).records
+    assert {*record.block_processes} == {0, 1, 2, 3}
+
+
+def test_the_processes_of_a_cell_share_its_budget(stubbed):
+    """Each process gets an equal share of the budget, and is told whether the cell was checked before."""
+    protocol = dataclasses.replace(SHORTEST, processes=4, budget_s=1.0, min_blocks=20)
+    share = protocol.share(4, "cpu")
+    assert (share.budget_s, share.min_blocks) == (0.25, 5)
+    run, _ = stubbed.run("alpha", protocol=protocol)
+    (record,) = store.read_run(run).records
+    assert set(record.block_processes) == {0, 1, 2, 3}
+    assert record.stopped_by == "precision"
+
+
+def test_a_cell_that_fails_in_a_later_process_has_failed(stubbed, tmp_path):
+    """If a cell fails in its second process, its record is that failure, and the other cells are measured on."""
+    stubbed.behave(beta={"close": {"type": "FailedReply", "status": "incorrect", "phase": "conform", "reason": "no"}})
+    _, summary = stubbed.run("alpha", "beta")
+    assert summary.statuses == {"ok": 1, "incorrect": 1}
+    assert len([name for name, _, _ in stubbed.opened() if name == "beta"]) == 1
 
 
 def test_a_group_larger_than_the_device_is_measured_in_parts(stubbed):
@@ -42,8 +102,8 @@ def test_a_group_larger_than_the_device_is_measured_in_parts(stubbed):
     run, summary = stubbed.run("alpha", "beta", "gamma", baseline="beta", limits=CellLimits(max_workers=2))
     assert summary.statuses == {"ok": 3}
     rounds = rounds_of(run)
-    baseline = rounds.pop(("beta", False))
-    assert set(rounds) == {("alpha", False), ("gamma", False), ("beta", True)}
+    baseline = rounds.pop("beta")
+    assert set(rounds) == {"alpha", "gamma"}
     assert set.union(*rounds.values()) == baseline
     assert sum(map(len, rounds.values())) == len(baseline)  # no two of them share a round
     assert set(residents(run).values()) == {2}
@@ -51,17 +111,19 @@ def test_a_group_larger_than_the_device_is_measured_in_parts(stubbed):
 
 
 def test_a_device_with_one_place_measures_one_variant_after_the_other(stubbed):
-    """On a device with one place, the variants are timed one after the other, without an A/A control."""
+    """On a device with one place, the variants are timed one after the other, each in a single process."""
     run, _ = stubbed.run("alpha", "beta", limits=CellLimits(max_workers=1))
-    assert residents(run) == {("alpha", False): 1, ("beta", False): 1}
-    assert all(record.flags == ("not_interleaved",) for record in store.read_run(run).records)
+    assert residents(run) == {"alpha": 1, "beta": 1}
+    for record in store.read_run(run).records:
+        assert record.flags == ("not_interleaved",)
+        assert set(record.block_processes) == {0}
 
 
 def test_a_large_enough_device_keeps_all_workers(stubbed):
     """If there are enough places, each worker is kept for all workloads, and all variants share their rounds."""
     run, _ = stubbed.run("alpha", "beta", seq=(16, 24))
-    assert set(residents(run).values()) == {3}
-    assert len({process for _, _, process in stubbed.opened()}) == 3
+    assert set(residents(run).values()) == {2 * PROCESSES}
+    assert len({process for _, _, process in stubbed.opened()}) == 2 * PROCESSES
     assert len(set(map(frozenset, rounds_of(run).values()))) == 1
 
 
@@ -73,13 +135,14 @@ def test_a_cell_that_is_run_again_is_alone_on_the_device(stubbed, tmp_path):
     resident = {
         (record.variant, record.workload.seq_k): record.telemetry["resident_workers"]
         for record in store.read_run(run).records
-        if not record.control
     }
     assert resident == {
-        **dict.fromkeys((("alpha", 16), ("alpha", 24), ("beta", 24), ("gamma", 24)), 4),
-        ("gamma", 16): 3,  # beta failed in the first round, before gamma's first block
+        **dict.fromkeys((("alpha", 24), ("beta", 24), ("gamma", 24)), 3 * PROCESSES),
+        **dict.fromkeys((("alpha", 16), ("gamma", 16)), 2 * PROCESSES),  # beta failed in its first process
         ("beta", 16): 1,
     }
-    workers = {(name, length): process for name, length, process in stubbed.opened()}
-    assert workers["gamma", 16] != workers["gamma", 24]
-    assert workers["beta", 16] == workers["beta", 24]
+    workers = {}
+    for name, length, process in stubbed.opened():
+        workers.setdefault((name, length), []).append(process)
+    assert not {*workers["gamma", 16]} & {*workers["gamma", 24]}
+    assert workers["beta", 16][-1] == workers["beta", 24][0]  # the worker that ran beta again

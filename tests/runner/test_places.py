@@ -10,7 +10,7 @@ from attnbench.plan.devices import Device
 from attnbench.plan.memory_frontier import least_bytes
 from attnbench.runner import cell_runners, places
 from attnbench.runner.cell_limits import CellLimits
-from attnbench.runner.cell_runners import CellRunners, Turn
+from attnbench.runner.cell_runners import CellRunners
 from attnbench.runner.places import CONTEXT_BYTES, WORKER_BYTES, places_on
 
 GIB = 1 << 30
@@ -72,7 +72,7 @@ def test_an_exclusive_gpu_has_one_place(monkeypatch):
 class FakeRunner:
     """A stand-in for a cell runner, whose worker is only a flag."""
 
-    def __init__(self, context, resident_workers, *, control):
+    def __init__(self, context, resident_workers):
         self.has_worker = self.is_open = False
 
     def start(self, cell):
@@ -92,16 +92,18 @@ def workers(monkeypatch):
     monkeypatch.setattr(cell_runners, "CellRunner", FakeRunner)
     runners = CellRunners(None)
 
-    def turns(names):
-        return [Turn(SimpleNamespace(variant=SimpleNamespace(name=name))) for name in names]
-
-    def start(names, count):
-        runners.start(turns(names), count)
+    def start(names, count, process=0):
+        runners.start([cell_of(name) for name in names], process, count)
 
     def resident():
-        return "".join(sorted(name for name in "abcdef" if runners.for_cell(turns(name)[0].cell).has_worker))
+        return "".join(name for name in "abcdef" if runners.for_cell(cell_of(name)).has_worker)
 
     return runners, start, resident
+
+
+def cell_of(name):
+    """Return a stand-in for a cell of the variant with this name."""
+    return SimpleNamespace(variant=SimpleNamespace(name=name))
 
 
 def test_the_worker_that_was_not_used_for_longest_is_stopped(workers):
@@ -117,17 +119,16 @@ def test_workers_that_are_needed_or_have_an_open_cell_are_kept(workers):
     """Neither a worker with an open cell nor one of the workers to start is stopped."""
     runners, start, resident = workers
     start("abcd", 4)
-    runners.for_cell(SimpleNamespace(variant=SimpleNamespace(name="a"))).is_open = True
+    runners.for_cell(cell_of("a")).is_open = True
     start("eb", 3)
     assert resident() == "abe"
 
 
 def test_all_workers_but_one_are_stopped(workers):
-    """All workers are stopped, including that of the A/A control, except the worker for the given cell."""
+    """All workers are stopped, including further processes of a variant, except the worker for the given cell."""
     runners, start, resident = workers
     start("abc", 4)
-    cell = SimpleNamespace(variant=SimpleNamespace(name="b"))
-    runners.start([Turn(cell, control=True)], 4)
-    runners.stop(keep=cell)
+    start("b", 4, process=1)
+    runners.stop(keep=cell_of("b"))
     assert resident() == "b"
-    assert not runners.for_cell(cell, control=True).has_worker
+    assert not runners.for_cell(cell_of("b"), 1).has_worker

@@ -17,7 +17,7 @@ from attnbench.runner.cell_limits import CellLimits
 from attnbench.runner.request import plan_of
 from attnbench.runner.resume import resumed
 from attnbench.runner.run import execute, start
-from stubbed_runs import SHORTEST
+from stubbed_runs import PROCESSES, SHORTEST
 
 CUDA_ERROR = {
     "type": "FailedReply",
@@ -221,7 +221,7 @@ def test_devices_of_one_model_share_the_cells(stubbed, outcomes, gpus):
     run, summary = stubbed.run(seq=tuple(range(16, 160, 8)), devices=["cuda:0", "cuda:1"])
     records = outcomes(run)
     assert summary.statuses == {"ok": 36} == store.statuses(run)
-    assert len(stubbed.opened()) == 36 + 18  # 36 cells, and one A/A control for each of the 18 workloads
+    assert len(stubbed.opened()) == 36 * PROCESSES
     assert {record.device for record in records.values()} == {"cuda:0", "cuda:1"}
     assert all(records["alpha", length].device == records["beta", length].device for length in range(16, 160, 8))
 

@@ -147,6 +147,7 @@ def make_run(
     noise: float = 0.01,
     drift: float = 0.02,
     rounds: int = 10,
+    processes: int = 5,
     block: int = 3,
     seed: int = 0,
     started: str = "2026-01-01T12:00:00+00:00",
@@ -156,7 +157,8 @@ def make_run(
 
     - `slower`: the factors, by variant, by which latencies are multiplied
     - `noise`, `drift`: the relative noise of a sample, and the amplitude of the relative drift over the rounds
-    - `rounds`, `block`: the number of rounds, and the number of samples in a block
+    - `rounds`, `processes`: the number of rounds, and of processes that share them
+    - `block`: the number of samples in a block
     - `replace`: fields to override in every record
     """
     run = folder / name
@@ -171,7 +173,7 @@ def make_run(
             record = _record(run, variant, workload, machine, control=position == len(variants))
             base = true_ns(variant, workload, machine) * (slower or {}).get(variant, 1.0)
             times = [base * drifted * math.exp(source.gauss(0, noise)) for drifted in shared for _ in range(block)]
-            record = _outcome(record, times, block, machine, started)
+            record = _outcome(record, times, block, processes, machine, started)
             record = dataclasses.replace(record, **(replace or {}))
             if record.log:
                 (run / record.log).write_text(f"worker 1234: {variant}\n{record.reason}\n", encoding="utf-8")
@@ -217,7 +219,7 @@ def _record(run: Path, variant: str, workload: Workload, machine: Machine, *, co
     )
 
 
-def _outcome(record: Record, times: list[float], block: int, machine: Machine, started: str) -> Record:
+def _outcome(record: Record, times: list[float], block: int, processes: int, machine: Machine, started: str) -> Record:
     """Return the record with its status and the fields that depend on it."""
     kind = KINDS.get(record.variant, Kind(0.5))
     status, reason = kind.status, kind.reason
@@ -243,6 +245,7 @@ def _outcome(record: Record, times: list[float], block: int, machine: Machine, s
         samples_ns=tuple(times),
         block_sizes=(block,) * (len(times) // block),
         block_rounds=tuple(range(len(times) // block)),
+        block_processes=tuple(index * processes * block // len(times) for index in range(len(times) // block)),
         stopped_by="precision",
         first_call_ns=times[0] * 8,
         peak_bytes=peak,

@@ -1,60 +1,64 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 
-from attnbench.stats.noise_floor import NoiseFloor, student_quantile
+from attnbench.stats.noise_floor import NoiseFloor
 
 
-@pytest.mark.parametrize(
-    ("degrees", "at_5_percent", "at_1_permille"),
-    [(1, 12.706, 636.62), (2, 4.303, 31.599), (3, 3.182, 12.924), (10, 2.228, 4.587), (120, 1.980, 3.373)],
-)
-def test_students_t_agrees_with_printed_tables(degrees, at_5_percent, at_1_permille):
-    """Two-sided quantiles of Student's t agree with printed tables for odd and even degrees of freedom."""
-    assert student_quantile(0.05, degrees) == pytest.approx(at_5_percent, rel=1e-3)
-    assert student_quantile(0.001, degrees) == pytest.approx(at_1_permille, rel=1e-3)
-    assert student_quantile(1e-5, degrees) > student_quantile(1e-4, degrees)
+def simulated_rows(generator, deviations, processes):
+    """Return rows of log-ratios around 0, one row for each standard deviation in `deviations`."""
+    return [list(deviation * generator.standard_normal(processes)) for deviation in deviations]
 
 
-def test_students_t_with_many_degrees_is_normal():
-    """With 10,000 degrees of freedom, a quantile of Student's t is nearly the normal distribution's quantile."""
-    assert student_quantile(0.05, 10_000) == pytest.approx(1.96, rel=0.01)
+def test_a_single_row_is_judged_by_its_own_scatter():
+    """With one row, the standard error is that of the row's mean, with one degree less than it has processes."""
+    error, degrees = NoiseFloor.of([[0.01, 0.03, -0.01, 0.05]]).of_mean([0.01, 0.03, -0.01, 0.05])
+    assert error == pytest.approx(np.std([0.01, 0.03, -0.01, 0.05], ddof=1) / 2)
+    assert degrees == 3
 
 
-def test_the_floor_is_the_root_mean_square_of_the_controls():
-    """The noise floor is the root mean square of the controls' differences, and is None without controls."""
-    floor = NoiseFloor.of([0.03, -0.04])
-    assert floor.scale == pytest.approx((0.0025 / 2) ** 0.5)
-    assert floor.degrees == 2
-    assert NoiseFloor.of([0.02] * 10) == NoiseFloor(pytest.approx(0.02), 10)
-    assert NoiseFloor.of([0.0, 0.0]).scale == 0
-    assert NoiseFloor.of([]) is None
+def test_rows_of_equal_scatter_share_one_variance():
+    """If the rows' variances differ no more than chance explains, each row gets nearly the variance of all rows."""
+    floor = NoiseFloor.of(simulated_rows(np.random.default_rng(1), [0.02] * 200, 3))
+    quiet_row = [0.0, 0.0001, -0.0001]
+    error, degrees = floor.of_mean(quiet_row)
+    assert error == pytest.approx(0.02 / math.sqrt(3), rel=0.1)
+    assert degrees > 100
 
 
-def test_quiet_controls_do_not_hide_a_noisy_one():
-    """If one of ten controls differs far more than the others, its difference dominates the noise floor."""
-    floor = NoiseFloor.of([0.001] * 9 + [0.05])
-    assert floor.scale > 0.03
-    assert floor.degrees <= 2
+def test_rows_of_different_scatter_keep_their_own():
+    """If some rows scatter 30 times as much as others, the typical variance hardly changes a row's own variance."""
+    rows = simulated_rows(np.random.default_rng(2), [0.001, 0.03] * 100, 6)
+    floor = NoiseFloor.of(rows)
+    assert floor.prior_degrees < 2
+    assert floor.of_mean(rows[1])[0] > 5 * floor.of_mean(rows[0])[0]
 
 
-def test_between_two_runs_each_side_is_one_process():
-    """Between two runs, the squares of their noise floors are averaged. If only one run has a floor, it is used."""
-    new, old = NoiseFloor(0.03, 4), NoiseFloor(0.04, 6)
-    assert NoiseFloor.between(new, old) == NoiseFloor(pytest.approx((0.0025 / 2) ** 0.5), 10)
-    assert NoiseFloor.between(new, None) == new
-    assert NoiseFloor.between(None, None) is None
+def test_the_prior_is_that_of_smyth():
+    """The prior variance and its degrees of freedom agree with simulated variances of known prior."""
+    generator = np.random.default_rng(3)
+    variances = 4e-4 * 8 / generator.chisquare(8, size=4_000)  # prior of 8 degrees around 4e-4
+    rows = [list(math.sqrt(variance) * generator.standard_normal(5)) for variance in variances]
+    floor = NoiseFloor.of(rows)
+    assert floor.prior_degrees == pytest.approx(8, rel=0.25)
+    assert floor.variance == pytest.approx(4e-4, rel=0.05)
+    assert floor.relative == pytest.approx(math.expm1(0.02), rel=0.03)
 
 
-def test_the_floor_of_the_other_controls_leaves_one_out():
-    """Each control's noise floor is computed from all other controls, even if one control's difference is very large.
+def test_controls_show_the_scatter_of_rows_with_one_process():
+    """A row with one pair of processes is judged by the differences of the controls, which run the same code."""
+    assert NoiseFloor.of([[0.1], [0.2]]) is None
+    error, degrees = NoiseFloor.of([[0.1]], controls=[0.03, -0.04]).of_mean([0.1])
+    assert error == pytest.approx(math.sqrt((0.03**2 + 0.04**2) / 2))
+    assert degrees == 2
 
-    The noise floor of a single control is None.
-    """
-    means = [0.001, -0.002, 0.0, 0.3, 0.004]
-    others = NoiseFloor.of_others(means)
-    for index, floor in enumerate(others):
-        expected = NoiseFloor.of(means[:index] + means[index + 1 :])
-        assert floor == NoiseFloor(pytest.approx(expected.scale, rel=1e-12), expected.degrees)
-    assert NoiseFloor.of_others([0.1]) == [None]
-    assert NoiseFloor.of_others([]) == []
+
+def test_rows_without_scatter_give_a_noise_floor_of_zero():
+    """Rows whose processes agree exactly have a standard error of 0, alone or among others."""
+    rows = [[0.1] * 5, [0.2] * 5, [0.0] * 5, [0.0] * 5]
+    assert NoiseFloor.of(rows).of_mean(rows[0])[0] == 0
+    scattered = NoiseFloor.of([*rows, [0.1, 0.2, 0.3]])
+    assert 0 < scattered.of_mean(rows[0])[0] < scattered.of_mean([0.1, 0.2, 0.3])[0]

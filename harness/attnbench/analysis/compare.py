@@ -14,7 +14,6 @@ import pandas as pd
 
 from attnbench.analysis.verdict import blocks_of
 from attnbench.stats import paired
-from attnbench.stats.noise_floor import NoiseFloor
 
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
@@ -62,13 +61,13 @@ class RunComparison:
     """All changes between two sets of runs, most serious first.
 
     A slow-down is a regression only if it is larger than `bar` (0.03 means 3%) and larger than three times the noise
-    floor of each set. `same_device` is true if the sets have a device name in common.
+    floor of each set (see `Results.noise_floor`). `same_device` is true if the sets have a device name in common.
     """
 
     changes: tuple[Change, ...]
     bar: float
-    old_noise: paired.ControlSummary
-    new_noise: paired.ControlSummary
+    old_noise_floor: float | None
+    new_noise_floor: float | None
     same_device: bool
 
     @property
@@ -99,11 +98,11 @@ def compare(old: Results, new: Results, bar: float = DEFAULT_BAR) -> RunComparis
         for cell in before
         if cell in after and before[cell]["status"] == after[cell]["status"] == "ok"
     }
-    floor = NoiseFloor.between(new.floor, old.floor)
-    judged = paired.verdicts_between_runs(timed, floor=floor)
-    floors = old.noise.noise_floor, new.noise.noise_floor
+    controls = [value for side in (old, new) for row in side.control_ratios.values() for value in row]
+    judged = paired.verdicts_between_runs(timed, controls)
+    noise_floors = old.noise_floor, new.noise_floor
     changes = [
-        _change(before.get(cell), after.get(cell), judged.get(cell), bar, floors)
+        _change(before.get(cell), after.get(cell), judged.get(cell), bar, noise_floors)
         for cell in dict.fromkeys([*before, *after])
     ]
     changes.sort(
@@ -115,7 +114,7 @@ def compare(old: Results, new: Results, bar: float = DEFAULT_BAR) -> RunComparis
             change.workload_id,
         )
     )
-    return RunComparison(tuple(changes), bar, old.noise, new.noise, same_device)
+    return RunComparison(tuple(changes), bar, *noise_floors, same_device)
 
 
 def _by_cell(results: Results, key: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -128,11 +127,11 @@ def _change(
     new: dict[str, Any] | None,
     judged: paired.PairedResult | None,
     bar: float,
-    floors: Sequence[float | None],
+    noise_floors: Sequence[float | None],
 ) -> Change:
     either = new or old or {}
     verdict = judged.verdict if judged else _outcome(old, new)
-    slower = judged is not None and paired.is_regression(judged, bar, *floors)
+    slower = judged is not None and paired.is_regression(judged, bar, *noise_floors)
     return Change(
         variant=either["variant"],
         workload_id=either["workload_id"],
@@ -218,15 +217,14 @@ def agreement(old: Results, again: Results, tolerance: float = TOLERANCE) -> Agr
 
     A cell disagrees if its status or its time clearly changed. The time clearly changed if the confidence interval of
     the latency ratio lies entirely above 1 + d or entirely below 1 / (1 + d), where d is the larger of `tolerance` and
-    three times the higher of the two noise floors.
+    three times the larger of the two noise floors.
     """
     repeated = again.frame[~again.frame["control"]]
     cells = set(zip(repeated["variant"], repeated["workload_id"], strict=True))
     kept = [cell in cells for cell in zip(old.frame["variant"], old.frame["workload_id"], strict=True)]
     of_both = old.within(old.frame["control"] | pd.Series(kept, index=old.frame.index, dtype=bool))
     found = compare(of_both, again, tolerance)
-    floors = [noise.noise_floor or 0.0 for noise in (found.old_noise, found.new_noise)]
-    bound = 1 + max(tolerance, 3 * max(floors))
+    bound = 1 + max(tolerance, paired.FLOOR_FACTOR * max(found.old_noise_floor or 0.0, found.new_noise_floor or 0.0))
     agreeing: list[Change] = []
     disagreeing: list[Change] = []
     for change in found.changes:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NUMBER_LISTS = {
     **dict.fromkeys(("samples_ns", "cold_samples_ns"), pa.large_list(pa.float64())),
-    **dict.fromkeys(("block_sizes", "block_rounds"), pa.large_list(pa.int64())),
+    **dict.fromkeys(("block_sizes", "block_rounds", "block_processes"), pa.large_list(pa.int64())),
 }
 # Lists of strings, stored as JSON text. Each distinct text is parsed only once, which is fast because there are few.
 JSON_LISTS = ("kernels", "flags")

@@ -12,14 +12,22 @@ import pandas as pd
 from attnbench.analysis.load_runs import COLUMNS, NOT_RANKED, PROBLEM, Paths, find_runs, read_frame
 from attnbench.analysis.ranking import winners
 from attnbench.analysis.series import Series, series
-from attnbench.analysis.verdict import CellKey, Place, Ratios, compare_with_baseline, control_ratios, floors, leaders
+from attnbench.analysis.verdict import (
+    CellKey,
+    Place,
+    Ratios,
+    baseline_ratios,
+    compare_with_baseline,
+    control_ratios,
+    leaders,
+    noise_floors,
+)
 from attnbench.errors import unknown
-from attnbench.stats.paired import floor_of, summarise_controls
+from attnbench.stats.noise_floor import NoiseFloor
 from attnbench.store import read_manifest
 
 if TYPE_CHECKING:
-    from attnbench.stats.noise_floor import NoiseFloor
-    from attnbench.stats.paired import ControlSummary, PairedResult
+    from attnbench.stats.paired import PairedResult
 
 CELL = [*PROBLEM, "device", "variant", "control"]
 
@@ -119,8 +127,7 @@ class Results:
     @cached_property
     def ranked(self) -> pd.DataFrame:
         """The records in `current` that may be ranked, with the additional column `leads` (see `Results.leads`)."""
-        ranked = self.current[self.rankable.loc[self._latest]]
-        return ranked.assign(leads=leaders(ranked, self.floors))
+        return self._candidates.assign(leads=leaders(self._candidates, self.noise_floors))
 
     @cached_property
     def leads(self) -> pd.Series:
@@ -138,31 +145,38 @@ class Results:
 
     @cached_property
     def control_ratios(self) -> Ratios:
-        """For each problem, the log of the latency ratio between the A/A control and its twin in each round."""
+        """The log-ratio between each A/A control and its twin. Only runs of earlier versions have controls."""
         return control_ratios(self.current)
 
     @cached_property
-    def noise(self) -> ControlSummary:
-        """The noise floor and the number of false positives over all A/A controls."""
-        return summarise_controls(list(self.control_ratios.values()))
+    def baseline_ratios(self) -> Ratios:
+        """The log-ratios of each ranked cell to the baseline's cell, one for each pair of processes.
+
+        Only cells that were interleaved with the baseline are included. Keys are the problem's fields followed by the
+        variant.
+        """
+        return baseline_ratios(self._candidates, self.baseline)
 
     @cached_property
-    def floor(self) -> NoiseFloor | None:
-        """The noise floor over all A/A controls, by which intervals are widened, or None if there is no control."""
-        return floor_of(list(self.control_ratios.values()))
+    def noise_floors(self) -> dict[Place, NoiseFloor]:
+        """For each device and mode, how much processes that run the same code differ, as far as the runs show it."""
+        return noise_floors(self.baseline_ratios, self.control_ratios)
 
     @cached_property
-    def floors(self) -> dict[Place, NoiseFloor]:
-        """The noise floor for each device and mode with an A/A control."""
-        return floors(self.control_ratios)
+    def noise_floor(self) -> float | None:
+        """The typical relative difference between two processes that run the same code, such as 0.01 for 1%.
+
+        It is None if the runs do not show it, because each variant ran in only one process.
+        """
+        return self.noise_floor_within(self.current)
 
     @cached_property
     def comparisons(self) -> dict[CellKey, PairedResult]:
         """The comparison of each ranked cell with the baseline. Keys are the problem's fields followed by the variant.
 
-        Only cells that were interleaved with the baseline, on a device with an A/A control, are compared.
+        Only cells that were interleaved with the baseline, and whose noise floor is known, are compared.
         """
-        return compare_with_baseline(self.ranked, self.baseline, self.floors)
+        return compare_with_baseline(self._candidates, self.baseline_ratios, self.noise_floors)
 
     @cached_property
     def winners(self) -> pd.DataFrame:
@@ -174,11 +188,20 @@ class Results:
         """The ranked records, grouped into series over sequence length."""
         return series(self.ranked)
 
-    def noise_within(self, cells: pd.DataFrame) -> ControlSummary:
-        """Return the noise floor and the number of false positives of the A/A controls on the problems in `cells`."""
+    def noise_floor_within(self, cells: pd.DataFrame) -> float | None:
+        """Return the noise floor of the problems in `cells` (see `Results.noise_floor`)."""
         problems = set(zip(*(cells[name] for name in PROBLEM), strict=True))
-        known = sorted(problems & self.control_ratios.keys())
-        return summarise_controls([self.control_ratios[problem] for problem in known])
+        rows, controls = (
+            [row for cell, row in ratios.items() if cell[:-1] in problems]
+            for ratios in (self.baseline_ratios, self.control_ratios)
+        )
+        floor = NoiseFloor.of(rows, [value for row in controls for value in row])
+        return floor.relative if floor else None
+
+    @cached_property
+    def _candidates(self) -> pd.DataFrame:
+        """The records in `current` that may be ranked."""
+        return self.current[self.rankable.loc[self._latest]]
 
     @cached_property
     def _latest(self) -> pd.Index:

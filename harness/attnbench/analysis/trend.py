@@ -54,7 +54,7 @@ def trends(results: Results) -> list[Trend]:
 
     Each run is compared with the previous run. The latency has changed if the confidence interval of the latency ratio
     lies entirely above 1 + d or entirely below 1 / (1 + d), where d is three times the larger noise floor of the two
-    runs. The intervals are corrected for multiple comparisons.
+    runs. The verdicts are corrected for multiple comparisons.
     """
     rankable = results.frame[results.rankable]
     histories = [history for history in _histories(rankable) if len(history) >= MIN_RUNS]
@@ -63,9 +63,10 @@ def trends(results: Results) -> list[Trend]:
         for place, history in enumerate(histories)
         for index in range(1, len(history))
     }
-    judged = paired.verdicts_between_runs(steps)
+    controls = [value for row in results.control_ratios.values() for value in row]
+    judged = paired.verdicts_between_runs(steps, controls)
     runs = results.frame["run"]
-    floors = {str(run): results.within(runs == run).noise.noise_floor or 0.0 for run in runs.unique()}
+    floors = {str(run): results.within(runs == run).noise_floor or 0.0 for run in runs.unique()}
     found = [
         _trend(history, [judged.get((place, index)) for index in range(len(history))], floors)
         for place, history in enumerate(histories)

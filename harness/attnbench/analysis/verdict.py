@@ -3,48 +3,119 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from attnbench.analysis.load_runs import PROBLEM
 from attnbench.record import NOT_INTERLEAVED
-from attnbench.stats.paired import SLOWER, Blocks, ControlSummary, PairedResult, floor_of, paired_log_ratios, verdicts
+from attnbench.stats.noise_floor import NoiseFloor
+from attnbench.stats.paired import Blocks, PairedResult, behind_the_fastest, process_ratios, verdicts
 
-if TYPE_CHECKING:
-    from attnbench.stats.noise_floor import NoiseFloor
+CellKey = tuple[Any, ...]  # the values of PROBLEM's fields, followed by the variant
+Place = tuple[str, str]  # a device name and a mode
+Row = Mapping[Any, Any]
+Ratios = dict[CellKey, list[float]]  # key: cell; value: one log-ratio for each pair of processes
 
-
-Ratios = dict[tuple[str, ...], list[float]]  # key: problem; value: the log-ratio of each round
+# The fields that identify a table. All verdicts in a table are corrected together for multiple comparisons.
+TABLE = ["device_name", "mask", "direction", "mode"]
+BLOCKS = ["samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "block_processes"]
+ROW = [
+    *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_low_ms", "latency_high_ms", *BLOCKS,
+]  # fmt: skip
 
 
 def control_ratios(current: pd.DataFrame) -> Ratios:
-    """Return the log-ratios between the A/A control and its twin, for each problem.
+    """Return the log-ratio between the A/A control and its twin, for each problem that has one.
 
-    A log-ratio is the log of the latency ratio of the two cells in one round. The twin of a control is the ordinary
-    cell of the same variant and problem in the same run.
+    Runs of earlier versions measured each variant in a single process, and the baseline in a second one, the control.
+    Its twin is the ordinary cell of the same variant and problem in the same run.
     """
     timed = current[current["status"] == "ok"]
     key = ["run_id", "device", *PROBLEM, "variant"]
-    columns = [*key, "samples_ns", "cold_samples_ns", "block_sizes", "block_rounds"]
+    columns = [*key, *BLOCKS]
     both = timed.loc[timed["control"], columns].merge(
         timed.loc[~timed["control"], columns], on=key, suffixes=("", "_twin")
     )
-    rows = both.to_dict("records")
     return {
-        tuple(row[name] for name in PROBLEM): paired_log_ratios(blocks_of(row), blocks_of(row, "_twin")) for row in rows
+        (*_problem(row), row["variant"]): list(process_ratios(blocks_of(row), blocks_of(row, "_twin")).values())
+        for row in both.to_dict("records")
     }
 
 
-def noise_text(found: ControlSummary) -> str:
-    """Return a note to print below a table, which states the noise floor and the number of false positives."""
-    if found.noise_floor is None:
-        return "No A/A control in these cells: the noise floor is unknown."
-    pairs = f"{found.cells} pair{'s' if found.cells > 1 else ''}"
-    return (
-        f"A/A control: noise floor {found.noise_floor:.1%}; {found.false_positives} of {pairs} of identical code"
-        " told apart."
-    )
+def baseline_ratios(ranked: pd.DataFrame, baseline: str | None) -> Ratios:
+    """Return the log-ratios of each ranked cell to the baseline's cell on the same problem.
+
+    Cells that were not interleaved with the baseline in one run are left out.
+    """
+    return _ratios(ranked, _by_problem(ranked[ranked["variant"] == baseline]))
+
+
+def noise_floors(ratios: Ratios, controls: Ratios) -> dict[Place, NoiseFloor]:
+    """Return how much processes that run the same code differ, for each device name and mode."""
+    rows: dict[Place, list[list[float]]] = {}
+    of_controls: dict[Place, list[float]] = {}
+    for cell, row in ratios.items():
+        rows.setdefault(_place(cell), []).append(row)
+    for cell, row in controls.items():
+        of_controls.setdefault(_place(cell), []).extend(row)
+    found = {place: NoiseFloor.of(rows.get(place, ()), of_controls.get(place, ())) for place in rows | of_controls}
+    return {place: floor for place, floor in found.items() if floor is not None}
+
+
+def compare_with_baseline(
+    ranked: pd.DataFrame, ratios: Ratios, known_floors: Mapping[Place, NoiseFloor]
+) -> dict[CellKey, PairedResult]:
+    """Judge the log-ratios of each ranked cell to the baseline.
+
+    The keys of the result are the values of PROBLEM's fields followed by the variant. Cells on a device and in a mode
+    whose noise floor is unknown are left out.
+    """
+    tables: dict[CellKey, Ratios] = {}
+    for row in ranked[[*PROBLEM, "variant", "mask", "direction"]].to_dict("records"):
+        cell = (*_problem(row), row["variant"])
+        if cell in ratios and _place(cell) in known_floors:
+            tables.setdefault(tuple(row[name] for name in TABLE), {})[cell] = ratios[cell]
+    found: dict[CellKey, PairedResult] = {}
+    for (device_name, _, _, mode), table in sorted(tables.items()):
+        found |= verdicts(table, known_floors[device_name, mode])
+    return found
+
+
+def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> pd.Series:
+    """Return whether each ranked cell is in first place on its problem.
+
+    A cell is in first place if it is the fastest or can't be shown to be slower than the fastest. If the two were
+    interleaved with the baseline but not with each other, they are compared by their ratios to the baseline. A cell
+    can't be paired with the fastest cell if the two are from different runs, if they were not interleaved, or if the
+    noise floor on their device and in their mode is unknown. Such a cell is in first place if its interval overlaps
+    that of the fastest cell.
+    """
+    ranked = ranked.sort_values("latency_ms", kind="stable")
+    fastest = _by_problem(ranked.drop_duplicates(PROBLEM))
+    most_rounds = ranked.assign(rounds=ranked["block_rounds"].map(len)).sort_values("rounds", kind="stable")
+    contests: dict[CellKey, Ratios] = {}
+    for key, ratios in _ratios(ranked, fastest, between=_by_problem(most_rounds)).items():
+        if _place(key) in known_floors:
+            contests.setdefault(key[:-1], {})[key] = ratios
+    paired = {key for contest in contests.values() for key in contest}
+    behind: set[CellKey] = set()
+    for problem, contest in contests.items():
+        behind |= behind_the_fastest(contest, known_floors[_place(problem)])
+    leads = []
+    for cell in ranked[ROW].to_dict("records"):
+        problem = _problem(cell)
+        key = (*problem, cell["variant"])
+        overlaps = cell["latency_low_ms"] <= fastest[problem]["latency_high_ms"]
+        leads.append(key not in behind if key in paired else bool(overlaps))
+    return pd.Series(leads, ranked.index, dtype=bool)
+
+
+def noise_text(floor: float | None) -> str:
+    """Return a note to print below a table, which states the noise floor."""
+    if floor is None:
+        return "The noise floor is unknown, because each variant ran in only one process."
+    return f"Noise floor: two processes that run the same code typically differ by {floor:.1%}."
 
 
 def blocks_of(cell: Any, suffix: str = "") -> Blocks:
@@ -56,99 +127,38 @@ def blocks_of(cell: Any, suffix: str = "") -> Blocks:
     sizes = cell[f"block_sizes{suffix}"]
     if not sizes:
         return Blocks(samples, (1,) * len(samples), tuple(range(len(samples))))
-    return Blocks(samples, sizes, cell[f"block_rounds{suffix}"])
+    return Blocks(samples, sizes, cell[f"block_rounds{suffix}"], cell[f"block_processes{suffix}"])
 
 
-# The fields that identify a table. All verdicts in a table are corrected together for multiple comparisons.
-TABLE = ["device_name", "mask", "direction", "mode"]
-ROW = [
-    *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_low_ms", "latency_high_ms",
-    "samples_ns", "cold_samples_ns", "block_sizes", "block_rounds",
-]  # fmt: skip
-CellKey = tuple[Any, ...]  # the values of PROBLEM's fields, followed by the variant
-Place = tuple[str, str]  # a device name and a mode
-Row = Mapping[Any, Any]
-
-
-def compare_with_baseline(
-    ranked: pd.DataFrame, baseline: str | None, known_floors: Mapping[Place, NoiseFloor]
-) -> dict[CellKey, PairedResult]:
-    """Compare each ranked cell with the baseline's cell on the same problem.
-
-    The keys of the result are the values of PROBLEM's fields followed by the variant. Cells are left out if they were
-    not interleaved with the baseline in one run, or if their device and mode have no known noise floor.
-    """
-    return _compare(ranked, _by_problem(ranked[ranked["variant"] == baseline]), known_floors)
-
-
-def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> pd.Series:
-    """Return whether each ranked cell is in first place on its problem.
-
-    A cell is in first place if it is the fastest or can't be shown to be slower than the fastest. If the two were
-    interleaved with the baseline but not with each other, they are compared by their ratios to the baseline. A cell
-    can't be paired with the fastest cell if the two are from different runs, if they were not interleaved, or if there
-    is no A/A control for their device and mode. Such a cell is in first place if its interval overlaps that of the
-    fastest cell.
-    """
-    ranked = ranked.sort_values("latency_ms", kind="stable")
-    fastest = _by_problem(ranked.drop_duplicates(PROBLEM))
-    most_rounds = ranked.assign(rounds=ranked["block_rounds"].map(len)).sort_values("rounds", kind="stable")
-    compared = _compare(ranked, fastest, known_floors, between=_by_problem(most_rounds))
-    leads = [
-        _leads(row, fastest[_problem(row)], compared.get((*_problem(row), row["variant"])))
-        for row in ranked[ROW].to_dict("records")
-    ]
-    return pd.Series(leads, ranked.index, dtype=bool)
-
-
-def floors(ratios: Ratios) -> dict[Place, NoiseFloor]:
-    """Return the noise floors of the A/A controls, keyed by device name and mode."""
-    name, mode = PROBLEM.index("device_name"), PROBLEM.index("mode")
-    rows: dict[Place, list[list[float]]] = {}
-    for problem, row in ratios.items():
-        rows.setdefault((problem[name], problem[mode]), []).append(row)
-    return {place: floor for place, found in rows.items() if (floor := floor_of(found)) is not None}
-
-
-def _compare(
-    ranked: pd.DataFrame,
-    against: Mapping[CellKey, Row],
-    known_floors: Mapping[Place, NoiseFloor],
-    between: Mapping[CellKey, Row] | None = None,
-) -> dict[CellKey, PairedResult]:
-    """Compare each cell with the cell in `against` for the same problem.
+def _ratios(
+    ranked: pd.DataFrame, against: Mapping[CellKey, Row], between: Mapping[CellKey, Row] | None = None
+) -> Ratios:
+    """Return the log-ratios of each cell to the cell in `against` for the same problem.
 
     If the two cells share no round, each is compared with the cell in `between`, if it was interleaved with both. Cells
-    are left out if there is no such cell, or if their device and mode have no known noise floor.
+    are left out if there is no such cell.
     """
-    tables: dict[CellKey, dict[CellKey, list[float]]] = {}
+    found: Ratios = {}
     for row in ranked[ROW].to_dict("records"):
         problem = _problem(row)
         other = against.get(problem)
-        if other is None or (row["device_name"], row["mode"]) not in known_floors:
-            continue
-        if ratios := _log_ratios(row, other, (between or {}).get(problem)):
-            table = tables.setdefault(tuple(row[name] for name in TABLE), {})
-            table[(*problem, row["variant"])] = ratios
-    found: dict[CellKey, PairedResult] = {}
-    for (device_name, _, _, mode), table in sorted(tables.items()):
-        found |= verdicts(table, floor=known_floors[device_name, mode])
+        if other is not None and (ratios := _log_ratios(row, other, (between or {}).get(problem))):
+            found[*problem, row["variant"]] = ratios
     return found
 
 
 def _log_ratios(row: Row, other: Row, between: Row | None) -> list[float]:
-    """Return log-ratios whose mean is the log of a cell's time divided by that of another cell.
+    """Return the log of a cell's time divided by that of another cell, for each pair of processes.
 
-    If the cells share no round, each ratio combines one round of each cell, in which it was timed together with the
-    cell `between`. The list is empty if the cells can't be compared.
+    The list is empty if the cells can't be compared.
     """
     if not _measured_in_turns(row, other):
         return []
-    ratios = paired_log_ratios(blocks_of(row), blocks_of(other))
+    ratios = process_ratios(blocks_of(row), blocks_of(other))
     if ratios or between is None or not _measured_in_turns(row, between) or not _measured_in_turns(other, between):
-        return ratios
-    to_between = (paired_log_ratios(blocks_of(cell), blocks_of(between)) for cell in (row, other))
-    return [ratio - other_ratio for ratio, other_ratio in zip(*to_between, strict=False)]
+        return list(ratios.values())
+    of_row, of_other = (process_ratios(blocks_of(cell), blocks_of(between)) for cell in (row, other))
+    return [ratio - of_other[process] for process, ratio in of_row.items() if process in of_other]
 
 
 def _measured_in_turns(row: Row, other: Row) -> bool:
@@ -157,15 +167,14 @@ def _measured_in_turns(row: Row, other: Row) -> bool:
     return one_run and in_blocks and bool(row["variant"] != other["variant"])
 
 
-def _leads(row: Row, fastest: Row, comparison: PairedResult | None) -> bool:
-    if comparison is None:
-        return bool(row["latency_low_ms"] <= fastest["latency_high_ms"])
-    return comparison.verdict != SLOWER
-
-
 def _by_problem(cells: pd.DataFrame) -> dict[CellKey, Row]:
     return {_problem(row): row for row in cells[ROW].to_dict("records")}
 
 
 def _problem(row: Row) -> CellKey:
     return tuple(row[name] for name in PROBLEM)
+
+
+def _place(cell: CellKey) -> Place:
+    """Return the device name and mode of a cell, or of a problem."""
+    return cell[PROBLEM.index("device_name")], cell[PROBLEM.index("mode")]

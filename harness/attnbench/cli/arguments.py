@@ -122,6 +122,14 @@ Address = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Address of a Ray cluster; default: start Ray on this machine."),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Processes that measure a cell, one after another, until its comparisons are clear; default: at most 6 on "
+        "a CPU, 4 on a GPU. Verdicts need at least 2.",
+    ),
+]
 NoInterleave = Annotated[
     bool, typer.Option("--no-interleave", help="Time the variants one after another instead of alternately.")
 ]

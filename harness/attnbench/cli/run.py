@@ -41,6 +41,7 @@ def run(
     mode: arguments.Mode = "hot",
     executor: arguments.ExecutorName = "local",
     address: arguments.Address = None,
+    processes: arguments.Processes = None,
     no_interleave: arguments.NoInterleave = False,
     strict_plugins: arguments.Strict = False,
     quiet: arguments.Quiet = False,
@@ -137,6 +138,7 @@ def _request(options: SimpleNamespace) -> Request:
 
     settings: dict[str, Any] = {
         "precision": fraction("--precision", options.precision),
+        "processes": options.processes,
         "interleave": not options.no_interleave,
         "mode": options.mode,
     }

@@ -321,7 +321,7 @@ class GroupQueue:
             environment = str(self._plan.environments[cell.device.name]["environment_id"])
             context = CellContext(self._run, protocol, environment, self._limits)
             progress = CellProgress(cell, group.started_at)
-            record = progress.record(context, status, "start", None, control=False, reason=reason)
+            record = progress.record(context, status, "start", None, reason=reason)
             self._store(cell.device.name, record)
 
     def _store(self, device: str, record: Record) -> None:

@@ -41,9 +41,9 @@ class WorkerLog:
         self._thread.start()
 
     def switch(self, path: Path) -> None:
-        """Write all further output to the file `path`."""
+        """Append all further output to the file `path`, which an earlier worker of the same cell may have begun."""
         with self._lock:
-            self._path, self._written = path, 0
+            self._path, self._written = path, _size(path)
             early, self._early = self._early, b""
             self._store(early)
 
@@ -88,3 +88,11 @@ class WorkerLog:
             with contextlib.suppress(OSError), self._path.open("ab") as file:
                 file.write(data)
             self._written += len(data)
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file in bytes, or 0 if there is no such file."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from attnbench.measure_config import MIN_PROCESSES
 from attnbench.plan.device_peaks import cached_peaks
 from attnbench.stats.roofline import Peaks
 
@@ -14,11 +15,10 @@ if TYPE_CHECKING:
     from attnbench.plan.devices import Device
     from attnbench.workloads.workload import Workload
 
-WARM_UP_CALLS = 40  # the warm-up compares at least two windows of 20 calls
-CHECKED_CALLS = 10  # untimed calls: the first one, the conformance checks, memory and kernels
+# The warm-up compares at least two windows. A window has up to 20 calls, but only 8 if these take longer than 25 ms.
+WINDOWS, WINDOW_CALLS, MIN_WINDOW_CALLS, WINDOW_S = 2, 20, 8, 0.025
+CHECKED_CALLS = 10  # untimed calls of a cell: the full conformance check, memory and kernels
 CALLS_PER_BLOCK = 4  # a block has at least a lead-in, an audited call, an ordinary call and a repeat
-# Sampling usually takes little longer than its minimum, because the interval is then narrow enough.
-USUAL_SAMPLING = 1.25
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,21 @@ class Costs:
 
     - `attained`: the share of the device's peak rates that a variant attains
     - `worker_s`: the time to start a worker and load the variant's plugin
-    - `cell_s`: the time to make the inputs, check a cell's answers, and measure its memory and kernels
+    - `cell_s`: the time to check a cell's answers in full, and to measure its memory and kernels
+    - `open_s`: the time to make the inputs of a cell and its first call, which each of its processes does
     - `block_s`: the time to check an output and to read the state of the machine after each block
     """
 
     attained: float
     worker_s: float
     cell_s: float
+    open_s: float
     block_s: float
 
 
 # The values for a CPU were measured on two cores. Those for a GPU are assumptions until an earlier run of the GPU shows
 # the time that its cells take.
-COSTS = {"cpu": Costs(0.5, 0.1, 0.08, 0.007), "cuda": Costs(0.25, 1.0, 0.4, 0.006)}
+COSTS = {"cpu": Costs(0.5, 0.1, 0.07, 0.01, 0.007), "cuda": Costs(0.25, 1.0, 0.35, 0.05, 0.006)}
 # The peak rates that are assumed until they have been measured (bfloat16, dense; NVIDIA's data sheets), by a part of
 # the model's name, the more specific ones first. They are used for estimates alone, never in a report.
 NAMED_PEAKS = {
@@ -70,12 +72,18 @@ class CellEstimate:
 def cell_seconds(call_s: float, protocol: MeasureConfig, kind: str) -> float:
     """Return the estimated seconds of a cell whose calls take `call_s`, on a kind of device ('cpu' or 'cuda')."""
     costs = COSTS[kind]
-    warm_up = min(max(WARM_UP_CALLS * call_s, protocol.warm_up_min_s), max(protocol.warm_up_max_s, call_s))
-    sampling = min(protocol.budget_s, max(USUAL_SAMPLING * protocol.min_time_s, protocol.min_samples * call_s))
-    block = max(min(protocol.block_s, protocol.budget_s / protocol.min_blocks), CALLS_PER_BLOCK * call_s)
+    most = protocol.processes_on(kind)
+    processes = (min(most, MIN_PROCESSES) + most) / 2  # some cells need few processes and some need all
+    share = protocol.share(most, kind)
+    warm_up = WINDOWS * max(MIN_WINDOW_CALLS * call_s, min(WINDOW_CALLS * call_s, WINDOW_S))
+    warm_up = min(max(warm_up, share.warm_up_min_s), max(share.warm_up_max_s, call_s))
+    block = max(min(share.block_s, share.budget_s / share.min_blocks), CALLS_PER_BLOCK * call_s)
+    # Sampling usually ends at its minimum, because the interval is then narrow enough.
+    sampling = min(share.budget_s, max(share.min_time_s, share.min_samples * call_s, share.min_blocks * block))
     blocks = max(1, math.ceil(sampling / block))
     sampling = max(sampling, blocks * block)
-    return costs.cell_s + CHECKED_CALLS * call_s + warm_up + sampling + blocks * costs.block_s
+    of_process = costs.open_s + call_s + warm_up + sampling + blocks * costs.block_s
+    return costs.cell_s + CHECKED_CALLS * call_s + processes * of_process
 
 
 def assumed_peaks(device: Device, dtype: str) -> Peaks:

@@ -136,7 +136,7 @@ class History:
         return TimeEstimate(max(totals), [(workload, spent) for (_, workload), spent in groups.items()])
 
     def _cell_seconds(self, plan: Plan, device: Device, cells: Sequence[Cell]) -> list[float]:
-        """Return the estimated seconds of each cell on a device, without the A/A controls."""
+        """Return the estimated seconds of each cell on a device."""
         estimate = CellEstimate(device, str(plan.environments.get(device.name, {}).get("environment_id")))
         found: dict[tuple[str, ...], list[float]] = {}
         for (variant, workload, model), timed in self._timed.items():
@@ -159,15 +159,10 @@ def _kinds(cell: Cell) -> tuple[tuple[str, ...], ...]:
 
 
 def _group_seconds(plan: Plan, devices: list[Device], cells: Sequence[Cell], seconds: Sequence[float]) -> float:
-    """Return the estimated seconds of all cells of a group of devices that share them.
-
-    The A/A control counts as one more cell for each workload.
-    """
+    """Return the estimated seconds of all cells of a group of devices that share them."""
     kind = devices[0].kind
-    controls = len({cell.workload for cell in cells}) if plan.protocols[kind].interleave else 0
-    workers = len({cell.variant.name for cell in cells}) + min(1, controls)
-    timed = sum(seconds) * (1 + controls / len(cells))
-    return workers * COSTS[kind].worker_s + timed / len(devices)
+    workers = len({cell.variant.name for cell in cells}) * plan.protocols[kind].processes_on(kind)
+    return workers * COSTS[kind].worker_s + sum(seconds) / len(devices)
 
 
 def _latest_runs(results: Path) -> list[Path]:

@@ -40,6 +40,8 @@ def _measure_options(config: MeasureConfig) -> list[str]:
         options += ["--budget", repr(config.budget_s)]
     if config.mode != default.mode:
         options += ["--mode", config.mode]
+    if config.processes is not None:
+        options += ["--processes", str(config.processes)]
     if not config.interleave:
         options += ["--no-interleave"]
     return options

@@ -75,10 +75,11 @@ def shown_changes(comparison: RunComparison) -> list[Change]:
 
 def explanations(comparison: RunComparison) -> list[str]:
     """Return notes that explain the ratio, how cells are matched, and the noise floors of both runs."""
-    notes = ["Ratio: new latency over old, with a 95% interval corrected for the number of cells; above 1 is slower."]
+    notes = ["Ratio: new latency over old, with a 95% interval; above 1 is slower."]
     if not comparison.same_device:
         notes.append("The runs are from different devices, so cells are matched by variant and workload.")
-    return notes + [f"{side}: {noise_text(found)}" for side, found in _noises(comparison)]
+    floors = ("old", comparison.old_noise_floor), ("new", comparison.new_noise_floor)
+    return notes + [f"{side}: {noise_text(found)}" for side, found in floors]
 
 
 def comparison_markdown(comparison: RunComparison) -> str:
@@ -99,11 +100,11 @@ def comparison_markdown(comparison: RunComparison) -> str:
 
 def comparison_json(comparison: RunComparison) -> dict[str, Any]:
     """Return the comparison as a JSON-serialisable dict."""
-    noises = {f"{side}_noise_floor": found.noise_floor for side, found in _noises(comparison)}
     return {
         "schema": 1,
         "fail_if_slower": comparison.bar,
-        **noises,
+        "old_noise_floor": comparison.old_noise_floor,
+        "new_noise_floor": comparison.new_noise_floor,
         "counts": comparison.counts,
         "regressions": len(comparison.regressions),
         "changes": [dataclasses.asdict(change) for change in comparison.changes],
@@ -114,10 +115,6 @@ def summary_line(comparison: RunComparison) -> str:
     """Return one line that states the number of cells with each verdict, and the gate's thresholds."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in comparison.counts.items()) or "no cell in either run"
     return f"{len(comparison.changes)} cells: {counts}; gate at {comparison.bar:.1%} and 3x the noise floors."
-
-
-def _noises(comparison: RunComparison) -> list[tuple[str, Any]]:
-    return [("old", comparison.old_noise), ("new", comparison.new_noise)]
 
 
 def _row(change: Change) -> tuple[TableCell, ...]:

@@ -24,9 +24,9 @@ METHOD = (
     " latency. Latency is the median of the raw samples, with a distribution-free 95% interval. TFLOP/s counts only"
     " visible query-key pairs. Peak memory is what a call allocates on top of its inputs. A variant ties with the"
     " fastest one of a shape if it can't be shown to be slower in the rounds that both were timed in; the test is"
-    " corrected for the number of comparisons and widened by the noise floor. Variants that can't be compared in this"
-    " way, because they were timed in different runs, not in turns or without an A/A control, tie if their intervals"
-    " overlap."
+    " corrected for the number of comparisons, and takes into account how much processes that run the same code differ."
+    " Variants that can't be compared in this way, because they were timed in different runs, not in turns or in a"
+    " single process, tie if their intervals overlap."
 )
 
 

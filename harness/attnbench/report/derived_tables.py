@@ -30,9 +30,9 @@ EXPONENT_NOTE = (
     " for a curve that bends. FLOPs divided by the batch grow with the exponent in the last column."
 )
 VERDICT_NOTE = (
-    "Ratio of the variant's time to the baseline's in paired rounds. Its 95% interval is corrected for the number of"
-    " comparisons and widened by the noise floor. same: the interval lies within 0.99 to 1.01. undecided: the interval"
-    " contains 1 but is wider."
+    "Ratio of the variant's time to the baseline's, with a 95% interval over pairs of processes. same: the interval"
+    " lies within 0.99 to 1.01. faster, slower: corrected for the number of rows, so that at most 5% of these verdicts"
+    " are expected to be false. undecided: none of these."
 )
 TRAIT_NOTES = (
     (
@@ -192,7 +192,7 @@ def verdict_tables(results: Results, limit: int | None = None) -> list[Table]:
         rows = [row(name, *(_verdict_cell(found[name].get(variant)) for variant in variants)) for name in sorted(found)]
         label = "" if mode == "hot" else f" · {mode}"
         title = f"{device} · {mask} · {direction}{label}: verdicts over {results.baseline}"
-        notes = (VERDICT_NOTE, noise_text(results.noise_within(cells)))
+        notes = (VERDICT_NOTE, noise_text(results.noise_floor_within(cells)))
         made.append(Table(title, ("workload", *variants), tuple(rows), notes))
     return made[:limit]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attnbench.analysis.ranking import contests
 from attnbench.analysis.results import Results
 from attnbench.errors import UsageError, unknown
+from attnbench.record import BLOCK_FIELDS
 from attnbench.report import tables
 from attnbench.report.table import Table, to_latex, to_markdown
 from attnbench.workloads.workload import AXES
@@ -18,9 +19,9 @@ from attnbench.workloads.workload import AXES
 if TYPE_CHECKING:
     import pandas as pd
 
-NESTED = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "kernels", "error", "telemetry", "flags")
 SHAPE = tuple(name for name, axis in AXES.items() if not axis.surrounds and name not in ("seq_q", "seq_k"))
-RAW = ("samples_ns", "cold_samples_ns", "block_sizes", "block_rounds")
+RAW = ("samples_ns", "cold_samples_ns", *BLOCK_FIELDS)
+NESTED = (*RAW, "kernels", "error", "telemetry", "flags")
 
 
 def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:

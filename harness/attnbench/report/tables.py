@@ -47,7 +47,7 @@ def headline(frame: pd.DataFrame, baseline: str | None = None) -> list[Table]:
 def standings(results: Results, ranked: Sequence[Contest]) -> list[Table]:
     """Return the headline table of each contest."""
     by_key = dict(iter(results.frame.groupby(CONTEST)))
-    noises = [noise_text(results.noise_within(by_key[_key(contest)])) for contest in ranked]
+    noises = [noise_text(results.noise_floor_within(by_key[_key(contest)])) for contest in ranked]
     return [_standings(contest, noise, results.baseline) for contest, noise in zip(ranked, noises, strict=True)]
 
 
@@ -65,7 +65,7 @@ def method(results: Results) -> list[Table]:
     throttled = timed["throttled_share"].dropna()
     share = f"{throttled.mean():.1%}" if len(throttled) else "unknown: no clock or throttle state could be read"
     quality = [
-        row("A/A control", noise_text(results.noise)),
+        row("noise floor", noise_text(results.noise_floor)),
         row(
             "cells that used up the time budget before reaching the precision", _share(timed["stopped_by"] == "budget")
         ),
@@ -108,9 +108,8 @@ def latencies(results: Results, limit: int | None = None) -> list[Table]:
     The fastest variant of a shape is bold, and variants that are tied for first place are italic. A cell without a time
     shows its status.
     """
-    return [
-        _latency_table(line, (noise_text(results.noise_within(line.frame)),)) for line in series(results.exact)[:limit]
-    ]
+    lines = series(results.exact)[:limit]
+    return [_latency_table(line, (noise_text(results.noise_floor_within(line.frame)),)) for line in lines]
 
 
 def inexact(results: Results, limit: int | None = None) -> list[Table]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.utc_clock import utc_now
 from attnbench.record import Record
+from attnbench.stats.paired import Blocks
 
 if TYPE_CHECKING:
     from attnbench.measure_config import MeasureConfig
@@ -25,8 +26,7 @@ THROTTLED_LIMIT = 0.10  # a record is flagged `throttled` if more than this shar
 class CellContext:
     """The settings and counters that all cells of one device share.
 
-    - `crashes`: the number of crashes, keyed by variant name and by whether the cell was the A/A control. Devices of
-      the same model share this counter.
+    - `crashes`: the number of crashes, keyed by variant name. Devices of the same model share this counter.
     - `devices`: the number of devices that share the host's memory
     - `stop_now`: a function that returns True when the run must stop without finishing the current block
     """
@@ -35,22 +35,30 @@ class CellContext:
     protocol: MeasureConfig
     environment_id: str
     limits: CellLimits
-    crashes: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    crashes: Counter[str] = field(default_factory=Counter)
     stop_now: Callable[[], bool] = lambda: False
     devices: int = 1
 
 
 @dataclass
 class CellProgress:
-    """The results that have been collected so far for an open cell."""
+    """The results that have been collected so far for a cell, which is measured in one process after another.
+
+    - `process`: the number of the process that measures the cell at present, or is the next to do so
+    - `processes`: the number of processes that are to measure the cell
+    - `stopping`: the rule that decides when the present process has taken enough samples
+    """
 
     cell: Cell
     started_at: str
+    processes: int = 1
+    process: int = 0
     call_ns: float = 0.0
     resident_workers: int = 0  # the largest number of workers on the device during a block, including the cell's own
     samples_ns: list[float] = field(default_factory=list)
     block_sizes: list[int] = field(default_factory=list)
     block_rounds: list[int] = field(default_factory=list)
+    block_processes: list[int] = field(default_factory=list)
     first_call_ns: float | None = None
     error: dict[str, Any] | None = None
     flags: list[str] = field(default_factory=list)
@@ -58,10 +66,19 @@ class CellProgress:
     telemetry: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     stopping: StoppingRule | None = None
+    stopped_by: str | None = None
 
-    def record(
-        self, context: CellContext, status: str, phase: str, log: Path | None, *, control: bool, **fields: Any
-    ) -> Record:
+    @property
+    def blocks(self) -> Blocks:
+        """The samples of the blocks so far."""
+        return Blocks(self.samples_ns, self.block_sizes, self.block_rounds, self.block_processes)
+
+    @property
+    def is_last_process(self) -> bool:
+        """Whether no further process is to measure the cell."""
+        return self.process + 1 >= self.processes
+
+    def record(self, context: CellContext, status: str, phase: str, log: Path | None, **fields: Any) -> Record:
         """Return the cell's record with the results collected so far.
 
         `fields` contains further fields of the record, which take precedence over collected results of the same name.
@@ -86,7 +103,6 @@ class CellProgress:
             started_at=self.started_at,
             ended_at=utc_now(),
             mode=context.protocol.mode,
-            control=control,
             tier=cell.variant.tier,
             exact=cell.variant.exact,
             flops=cell.workload.flops(),

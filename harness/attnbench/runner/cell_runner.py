@@ -1,4 +1,4 @@
-"""Run the cells of one variant on one device, in a worker that is reused for all of them."""
+"""Run the cells of one process of a variant on one device, in a worker that is reused for all of them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ from attnbench.plan.device_peaks import cached_limits
 from attnbench.record import HARNESS_OUT_OF_MEMORY, SUSPECT
 from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share
 from attnbench.runner.worker_team import start_worker
-from attnbench.stats.stopping import StoppingRule
+from attnbench.stats.stopping import PRECISION, StoppingRule
 
 if TYPE_CHECKING:
+    from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
     from attnbench.record import Record
     from attnbench.runner.worker_team import WorkerHandle
@@ -43,20 +44,20 @@ MAX_CRASHES = 3  # once a variant has crashed this many times, its remaining cel
 
 
 class CellRunner:
-    """A runner that measures the cells of one variant on one device, one after the other.
+    """A runner that measures the cells of one process of a variant on one device, one after the other.
 
-    The runner's worker imports torch and the plugin once and is reused until a cell fails. `open` and `block` return
-    the cell's record if the cell has ended, and None if it is still open. `close` ends the cell and returns its record.
+    The runner's worker imports torch and the plugin once and is reused until a cell fails. Each method that measures
+    returns the cell's record if the cell has ended. `open` and `block` return None if the cell is still open, and
+    `close` returns None if further processes are to measure the cell.
 
     `resident_workers` is a function that returns the number of workers on the device, including this runner's worker.
     """
 
-    def __init__(self, context: CellContext, resident_workers: Callable[[], int], *, control: bool) -> None:
+    def __init__(self, context: CellContext, resident_workers: Callable[[], int]) -> None:
         self._context, self._protocol = context, context.protocol
         self._resident_workers = resident_workers
         self._worker: WorkerHandle | None = None
         self._progress: CellProgress | None = None
-        self.control = control
         self.seconds: dict[str, float] = {}  # by phase: the time in seconds that workers spent before they were stopped
         self._loaded: DoneReply | WorkerLostError | None = None
 
@@ -84,31 +85,52 @@ class CellRunner:
     def stopping(self) -> StoppingRule:
         """The rule that decides when the open cell has enough samples."""
         if self._current.stopping is None:
-            self._current.stopping = StoppingRule(self._protocol, self._current.cell.device.kind)
+            self._current.stopping = StoppingRule(self.share, self._current.cell.device.kind)
         return self._current.stopping
 
-    def open(self, cell: Cell) -> Record | None:
+    @property
+    def share(self) -> MeasureConfig:
+        """The settings of the measurement for this process, which is one of the open cell's processes."""
+        return self._protocol.share(self._current.processes, self._current.cell.device.kind)
+
+    @property
+    def stopped_by(self) -> str | None:
+        """What has ended the sampling of the open cell: `precision` if all its processes have reached theirs."""
+        earlier = self._current.stopped_by
+        return self.stopping.stopped_by if earlier in (None, PRECISION) else earlier
+
+    def finish_with_this_process(self) -> None:
+        """Measure the open cell in no further process, because it is precise and its comparisons are clear."""
+        self._current.processes = self._current.process + 1
+
+    def open(self, progress: CellProgress) -> Record | None:
         """Open a cell: start the worker if necessary, prepare the variant, check its answers, and warm up.
 
-        Returns the cell's record if the cell is not tried or if one of these steps fails, and None otherwise.
+        `progress` holds what earlier processes have measured of the cell. Returns the cell's record if the cell is not
+        tried or if one of these steps fails, and None otherwise.
         """
-        self._progress = CellProgress(cell, utc_now())
-        crashes = self._context.crashes[cell.variant.name, self.control]
+        self._progress, cell = progress, progress.cell
+        progress.stopping = None
+        crashes = self._context.crashes[cell.variant.name]
         if crashes >= MAX_CRASHES:
             return self._record("crash", "start", reason=f"not tried: {crashes} cells of {cell.variant.name} crashed")
         try:
             worker = self._ready_worker(cell)
             worker.log_to(self._log_path(cell))
-            reply = worker.request(OpenRequest(cell.workload.share, self._protocol), self._deadline_s)
+            reply = worker.request(self._open_request(progress), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
         if not isinstance(reply, OpenReply):
             return self._ended(reply)
-        current = self._current
-        current.call_ns, current.first_call_ns, current.error = reply.call_ns, reply.first_call_ns, reply.error
+        progress.call_ns = reply.call_ns
+        if progress.process == 0:
+            progress.first_call_ns, progress.error = reply.first_call_ns, reply.error
         for flag in reply.flags:
             self.flag(flag)
         return None
+
+    def _open_request(self, progress: CellProgress) -> OpenRequest:
+        return OpenRequest(progress.cell.workload.share, self.share, again=progress.process > 0)
 
     def block(self, round_number: int, duration_ns: float) -> Record | None:
         """Time one block of about `duration_ns` and store its samples.
@@ -132,6 +154,7 @@ class CellRunner:
         self._current.samples_ns += block.samples_ns
         self._current.block_sizes.append(len(block.samples_ns))
         self._current.block_rounds.append(round_number)
+        self._current.block_processes.append(self._current.process)
         telemetry = block.telemetry
         if block.suspicions:
             telemetry = {**telemetry, "suspects": [f"{found.kind}: {found.text}" for found in block.suspicions]}
@@ -140,18 +163,25 @@ class CellRunner:
         if not self.stopping.done:
             self.stopping.add(block.samples_ns, block.wall_ns)
 
-    def close(self) -> Record:
-        """Check the variant's answers again, measure memory, list the kernels, and return the cell's record.
+    def close(self) -> Record | None:
+        """End this process's part of the cell.
 
-        The worker is stopped if its profiler might slow down the calls of another cell.
+        The last process checks the variant's answers again, measures memory, lists the kernels, and returns the cell's
+        record. The worker is stopped if its profiler might slow down the calls of another cell.
         """
+        progress = self._current
+        progress.stopped_by = self.stopped_by
         try:
-            reply = self._running_worker.request(CloseRequest(), self._deadline_s)
+            reply = self._running_worker.request(CloseRequest(progress.is_last_process), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
         if not isinstance(reply, CloseReply):
             return self._ended(reply)
         self._suspect(reply.suspicions)
+        if not progress.is_last_process:
+            progress.process += 1
+            self._progress = None
+            return None
         profile = self._profile()
         record = self._measured(reply, profile)
         if not profile.detached:
@@ -194,7 +224,8 @@ class CellRunner:
             **{samples: tuple(self._current.samples_ns)},
             block_sizes=tuple(self._current.block_sizes),
             block_rounds=tuple(self._current.block_rounds),
-            stopped_by=self.stopping.stopped_by,
+            block_processes=tuple(self._current.block_processes),
+            stopped_by=self._current.stopped_by,
             peak_bytes=reply.peak_bytes,
             saved_bytes=reply.saved_bytes,
             harness_bytes=reply.harness_bytes,
@@ -223,8 +254,9 @@ class CellRunner:
         self._progress = CellProgress(cell, utc_now())
         return self._record(status, "prepare", reason=reason, flags=flags)
 
-    def abandon(self) -> Record:
-        """Close the open cell and return its record with the status `interrupted`."""
+    def abandon(self, progress: CellProgress | None = None) -> Record:
+        """Close the open cell, or one that is between two processes, and return an `interrupted` record."""
+        self._progress = progress or self._progress
         return self._record("interrupted", "measure", reason="the run was interrupted")
 
     def flag(self, flag: str) -> None:
@@ -287,7 +319,7 @@ class CellRunner:
         if self._context.stop_now():
             record = self.abandon()
         else:
-            self._context.crashes[self.variant, self.control] += lost.status == "crash"
+            self._context.crashes[self.variant] += lost.status == "crash"
             if lost.status == "out_of_memory" and lost.phase == "recheck":  # in this phase, no call is made
                 self.flag(HARNESS_OUT_OF_MEMORY)
             record = self._record(lost.status, lost.phase, reason=lost.reason)
@@ -306,18 +338,17 @@ class CellRunner:
         return record
 
     def _log_path(self, cell: Cell) -> Path:
-        suffix = "-control" if self.control else ""
-        return self._context.run / "logs" / f"{cell.cell_id}{suffix}.log"
+        return self._context.run / "logs" / f"{cell.cell_id}.log"
 
     def _record(self, status: str, phase: str, **fields: Any) -> Record:
         """Close the open cell and return its record."""
         log = self._worker.log if self._worker else None
-        cell, control = self._current, self.control
+        cell = self._current
         try:
-            record = cell.record(self._context, status, phase, log, control=control, **fields)
+            record = cell.record(self._context, status, phase, log, **fields)
         except RecordError as error:  # a worker that sends invalid values may be broken, so it is stopped below
             reason = f"the worker sent invalid values: {describe(error)}"[:MAX_REASON_LENGTH]
-            record = cell.record(self._context, "error", "measure", log, control=control, reason=reason, error=None)
+            record = cell.record(self._context, "error", "measure", log, reason=reason, error=None)
             self.stop()
         self._progress = None
         return record

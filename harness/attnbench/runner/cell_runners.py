@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -17,25 +16,17 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_progress import CellContext
 
 
-@dataclass(frozen=True)
-class Turn:
-    """A cell that takes turns with others. `control` marks the A/A control, the baseline's second measurement."""
-
-    cell: Cell
-    control: bool = False
-
-
 class CellRunners:
     """The cell runners of one device, which are created on first use.
 
-    There is one runner for each variant, and a separate one for the A/A control of the baseline. A runner keeps its
-    worker from one workload to the next, as long as the device has a place for it.
+    There is one runner for each process of each variant. A runner keeps its worker from one workload to the next, as
+    long as the device has a place for it.
     """
 
     def __init__(self, context: CellContext) -> None:
         self._context = context
-        # Key: (variant, control). The runner that was used last is at the end.
-        self._runners: dict[tuple[str, bool], CellRunner] = {}
+        # Key: (variant, number of the process). The runner that was used last is at the end.
+        self._runners: dict[tuple[str, int], CellRunner] = {}
 
     @property
     def protocol(self) -> MeasureConfig:
@@ -61,10 +52,10 @@ class CellRunners:
                 total[phase] = total.get(phase, 0.0) + seconds
         return total
 
-    def for_cell(self, cell: Cell, *, control: bool = False) -> CellRunner:
-        """Return the runner for the cell's variant, or the runner for the A/A control if `control` is True."""
-        key = (cell.variant.name, control)
-        runner = self._runners.pop(key, None) or CellRunner(self._context, self._resident_workers, control=control)
+    def for_cell(self, cell: Cell, process: int = 0) -> CellRunner:
+        """Return the runner for one process of the cell's variant."""
+        key = (cell.variant.name, process)
+        runner = self._runners.pop(key, None) or CellRunner(self._context, self._resident_workers)
         self._runners[key] = runner
         return runner
 
@@ -78,29 +69,29 @@ class CellRunners:
             devices=self._context.devices,
         )
 
-    def start(self, turns: Sequence[Turn], places: int) -> None:
-        """Start the workers for `turns`, two at a time, and wait until they have loaded their plugins.
+    def start(self, cells: Sequence[Cell], process: int, places: int) -> None:
+        """Start one process of each cell's variant, two at a time, and wait until they have loaded their plugins.
 
         Before, other workers are stopped if there would otherwise be more than `places` workers on the device. The
         worker that was not used for the longest time is stopped first. Workers with an open cell are never stopped.
         """
-        runners = [self.for_cell(turn.cell, control=turn.control) for turn in turns]
+        runners = [self.for_cell(cell, process) for cell in cells]
         missing = sum(not runner.has_worker for runner in runners)
         for other in list(self._runners.values()):
             if missing == 0 or self._resident_workers() + missing <= places:
                 break
             if other.has_worker and not other.is_open and other not in runners:
                 other.stop()
-        for runner, turn, following in zip_longest(runners, turns, range(1, len(turns))):
-            runner.start(turn.cell)
+        for runner, cell, following in zip_longest(runners, cells, range(1, len(cells))):
+            runner.start(cell)
             if following is not None:
-                runners[following].start(turns[following].cell)
+                runners[following].start(cells[following])
             runner.wait_until_loaded()
 
     def stop(self, keep: Cell | None = None) -> None:
-        """Stop all workers, but keep the worker for the cell `keep`."""
+        """Stop all workers, but keep the first process for the cell `keep`."""
         for key, runner in self._runners.items():
-            if keep is None or key != (keep.variant.name, False):
+            if keep is None or key != (keep.variant.name, 0):
                 runner.stop()
 
     def _resident_workers(self) -> int:

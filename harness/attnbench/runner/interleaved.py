@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from attnbench.errors import CUDA_ERROR_TEXTS
+from attnbench.machine.utc_clock import utc_now
 from attnbench.plan.memory_frontier import PREDICTED
 from attnbench.record import NOT_INTERLEAVED
-from attnbench.runner.cell_runners import Turn
+from attnbench.runner.cell_progress import CellProgress
+from attnbench.runner.comparisons import Comparisons
+from attnbench.stats.stopping import PRECISION
 
 if TYPE_CHECKING:
     from attnbench.plan.cells import Cell
@@ -44,27 +47,29 @@ class InterleavedCells:
         self._runners, self._queue, self._interrupted = runners, queue, interrupted
         self._announce, self._store = announce, store
         self._baseline = ""
+        self._comparisons = Comparisons()
+        self._measured: dict[str, CellProgress] = {}  # key: variant; value: its cell, which has not ended yet
         self._may_retry: dict[str, Cell] = {}  # key: variant; value: its cell, which may still be tried again
         self._retries: list[Cell] = []
 
-    def measure(self, cells: Sequence[Cell], *, control: bool = True) -> None:
-        """Measure all cells of one workload, together with the A/A control.
+    def measure(self, cells: Sequence[Cell], *, alone: bool = False) -> None:
+        """Measure all cells of one workload, each in several processes one after the other.
 
-        If `control` is False, there is no A/A control, and `cells` contains one cell, which is measured with no other
-        worker on the device, so that it can use all of the device's memory.
+        If `alone` is True, `cells` contains one cell, which is measured in one process and with no other worker on the
+        device, so that it can use all of the device's memory.
 
         If a cell fails with a CUDA error, or runs out of memory while other cells are open, another variant may have
         caused the failure. Such a cell is measured again, with no other worker on the device and in a new worker.
         """
-        if not control:
+        if alone:
             self._runners.stop(keep=cells[0])
         cells = self._possible(cells)
         if not cells:
             return
         self._may_retry, self._retries = {cell.variant.name: cell for cell in cells}, []
         places = self._runners.places(cells[0])
-        if self._runners.protocol.interleave and (places > 1 or not control):
-            self._measure_in_turn(cells, places, control=control)
+        if self._runners.protocol.interleave and (places > 1 or alone):
+            self._measure_in_processes(cells, places, alone=alone)
         else:
             for cell in cells:
                 self._measure_alone(cell, places)
@@ -73,67 +78,97 @@ class InterleavedCells:
             self._runners.stop()
             self._measure_alone(cell, places)
 
-    def _measure_in_turn(self, cells: Sequence[Cell], places: int, *, control: bool) -> None:
-        """Measure the cells in alternation, `places` of them at a time.
+    def _measure_in_processes(self, cells: Sequence[Cell], places: int, *, alone: bool) -> None:
+        """Measure the cells in alternation, first in one process of each variant, then in the next.
+
+        A cell is not measured in all its processes if its comparisons are clear before.
+        """
+        processes = 1 if alone else self._runners.protocol.processes_on(cells[0].device.kind)
+        self._measured = {cell.variant.name: CellProgress(cell, utc_now(), processes) for cell in cells}
+        self._comparisons.begin_workload()
+        rounds = itertools.count()
+        for process in range(processes):
+            going_on = [cell for cell in cells if cell.variant.name in self._measured]
+            if going_on and not self._interrupted():
+                self._measure_in_turn(going_on, process, places, rounds)
+        for progress in self._measured.values():  # the run was interrupted between two processes of these cells
+            self._store(self._runners.for_cell(progress.cell).abandon(progress))
+        self._measured = {}
+
+    def _measure_in_turn(self, cells: Sequence[Cell], process: int, places: int, rounds: Iterator[int]) -> None:
+        """Measure the cells in alternation in one process of each variant, `places` of them at a time.
 
         The baseline stays open until all other cells are measured, so that each of them shares its rounds with the
-        baseline. The A/A control is one of the first cells.
+        baseline. `rounds` yields the numbers of the rounds.
         """
-        rounds = itertools.count()
-        waiting = deque(Turn(cell) for cell in sorted(cells, key=_baselines_first))
+        waiting = deque(sorted(cells, key=_baselines_first))
         baseline: CellRunner | None = None
         while waiting and not self._interrupted():
             together = [baseline] if baseline and baseline.is_open else []
-            reserved = len(together) + (control and baseline is None)  # one place is for the control
-            self._runners.start([*itertools.islice(waiting, places - reserved)], places)
+            self._runners.start([*itertools.islice(waiting, places - len(together))], process, places)
             while waiting and len(together) < places and not self._interrupted():
-                turn = waiting.popleft()
-                runner = self._open(turn, places)
-                if runner is None:
-                    continue
-                together.append(runner)
-                if baseline is None:
-                    baseline, self._baseline = runner, turn.cell.variant.name
-                    if control:
-                        waiting.appendleft(Turn(turn.cell, control=True))
-            together.sort(key=lambda runner: runner.control)  # so that baseline and control are not always neighbours
+                cell = waiting.popleft()
+                runner = self._open(self._measured[cell.variant.name], places)
+                if runner is not None:
+                    together.append(runner)
+                    if baseline is None:
+                        baseline, self._baseline = runner, cell.variant.name
             self._take_turns(together, rounds)
-            self._close(runner for runner in together if runner is not baseline)
-        self._close([baseline] if baseline else [])
+            self._close_after_turns([runner for runner in together if runner is not baseline])
+        self._close_after_turns([baseline] if baseline else [])
+
+    def _close_after_turns(self, runners: Sequence[CellRunner]) -> None:
+        """Close the cells, and measure those in no further process that are precise and whose comparisons are clear.
+
+        The baseline is needed as long as any other cell is measured.
+        """
+        unclear = self._comparisons.unclear(self._measured, self._baseline)
+        for runner in runners:
+            needed = runner.is_open and runner.variant == self._baseline and len(self._measured) > 1
+            if runner.is_open and not needed and runner.variant not in unclear and runner.stopped_by == PRECISION:
+                runner.finish_with_this_process()
+        self._close(runners)
 
     def _measure_alone(self, cell: Cell, places: int) -> None:
-        """Measure a cell while no other cell is open."""
+        """Measure a cell in one process while no other cell is open."""
         if self._interrupted():
             return
-        runner = self._open(Turn(cell), places)
+        progress = self._measured[cell.variant.name] = CellProgress(cell, utc_now())
+        runner = self._open(progress, places)
         if runner is not None:
             runner.flag(NOT_INTERLEAVED)
             self._take_turns([runner], itertools.count())
             self._close([runner])
 
-    def _open(self, turn: Turn, places: int) -> CellRunner | None:
+    def _open(self, progress: CellProgress, places: int) -> CellRunner | None:
         """Open a cell and return its runner, or store the cell's record and return None if the cell can't be opened."""
-        self._runners.start([turn], places)
-        if not turn.control:
-            self._announce(turn.cell)
-        runner = self._runners.for_cell(turn.cell, control=turn.control)
-        ended = runner.open(turn.cell)
+        cell, process = progress.cell, progress.process
+        self._runners.start([cell], process, places)
+        if process == 0:
+            self._announce(cell)
+        runner = self._runners.for_cell(cell, process)
+        ended = runner.open(progress)
         if ended is None:
             return runner
         self._store_or_retry(ended)
         return None
 
     def _close(self, runners: Iterable[CellRunner]) -> None:
-        """Close the cells that are still open, and store their records."""
+        """Close the cells that are still open, and store the records of those that have ended."""
         for runner in runners:
             if runner.is_open:
-                self._store_or_retry(runner.abandon() if self._interrupted() else runner.close())
+                ended = runner.abandon() if self._interrupted() else runner.close()
+                if ended is not None:
+                    self._store_or_retry(ended)
 
     def _store_or_retry(self, record: Record) -> None:
         """Store a record, or schedule a second attempt if another variant may have caused the cell's failure."""
         crowded = record.status == "out_of_memory" and self._runners.any_open
         cuda_error = record.status == "error" and any(text in str(record.reason) for text in RETRIED)
-        if (crowded or cuda_error) and not record.control and record.variant in self._may_retry:
+        self._measured.pop(record.variant, None)
+        if record.status != "ok":
+            self._comparisons.drop(record.variant)
+        if (crowded or cuda_error) and record.variant in self._may_retry:
             self._retries.append(self._may_retry.pop(record.variant))
         else:
             self._store(record)
@@ -162,15 +197,15 @@ class InterleavedCells:
         """Time one block of each cell per round, in the order of `round_order`, until all cells have enough samples.
 
         `rounds` yields the numbers of the rounds. A cell that has enough samples takes no part in further rounds. The
-        baseline and the control are exceptions: they take part until the end, so that every other cell can be compared
-        with them in each round.
+        baseline is an exception: it takes part until the end, so that every other cell can be compared with it in each
+        round.
         """
         while any(runner.is_open and not runner.stopping.done for runner in runners) and not self._interrupted():
             number = next(rounds)
             taking_part = [
                 runner
                 for runner in runners
-                if runner.is_open and (not runner.stopping.done or runner.control or runner.variant == self._baseline)
+                if runner.is_open and (not runner.stopping.done or runner.variant == self._baseline)
             ]
             for runner in round_order(taking_part, number):
                 ended = runner.block(number, self._block_ns(runner)) if not self._interrupted() else None
@@ -178,9 +213,8 @@ class InterleavedCells:
                     self._store_or_retry(ended)
 
     def _block_ns(self, runner: CellRunner) -> float:
-        protocol = self._runners.protocol
-        wanted = max(protocol.block_s * 1e9, MIN_CALLS_PER_BLOCK * runner.call_ns)
-        return min(wanted, protocol.budget_s * 1e9 / protocol.min_blocks)
+        wanted = max(self._runners.protocol.block_s * 1e9, MIN_CALLS_PER_BLOCK * runner.call_ns)
+        return min(wanted, runner.share.budget_s * 1e9 / runner.share.min_blocks)
 
 
 def _baselines_first(cell: Cell) -> tuple[bool, str]:

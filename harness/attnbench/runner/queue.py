@@ -43,8 +43,7 @@ class WorkQueue:
         self._support: SupportAnswers | None = None
         self._outcomes: dict[tuple[str, str], dict[int, LengthOutcome]] = {}
         self.memory = OutOfMemory()
-        # Key: (variant, whether the crashed cell was the A/A control); value: number of crashes.
-        self.crashes: Counter[tuple[str, bool]] = Counter()
+        self.crashes: Counter[str] = Counter()  # key: variant; value: number of crashes
         known = {cell.variant.name: cell for cell in (*plan.cells, *plan.frontier) if cell.device == devices[0]}
         for record in earlier:
             cell = known.get(record.variant)

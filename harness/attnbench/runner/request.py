@@ -32,8 +32,8 @@ class Request:
       if a suite has no budget or `workloads` is not empty, the budget of `protocol`.
     - `every_device`: whether to measure every cell on every device, instead of sharing the cells among the devices of
       one model
-    - `baseline`: the variant that is measured a second time as the A/A control. If None, it is a variant whose plugin
-      declares it as a baseline.
+    - `baseline`: the variant that all others are compared with. If None, it is a variant whose plugin declares it as a
+      baseline.
     """
 
     suites: Sequence[str] = ()

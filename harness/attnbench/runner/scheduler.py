@@ -157,7 +157,7 @@ class Scheduler:
         try:
             while (cells := queue.take(device, self._halted)) is not None:
                 try:
-                    interleaved.measure(cells, control=not queue.searching(device))
+                    interleaved.measure(cells, alone=queue.searching(device))
                 finally:
                     queue.done(device)
         finally:

@@ -1,90 +1,94 @@
-"""The noise floor: the typical difference in latency between two processes that run identical code."""
+"""How much the speed of a variant differs between processes that run the same code."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+MIN_SHARE = 1e-5  # a smaller variance than this share of the median variance counts as this share
+ENOUGH_DIGITS = 1e-8  # the search for the prior's degrees of freedom stops at this relative change
+
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """The typical difference in latency between processes that run identical code, estimated from A/A controls.
+    """The typical variance of the log-ratio of two processes, learnt from all rows of a run.
 
-    Memory layout, the choice of core and neighbouring processes cause such differences. A difference lasts as long as
-    its two processes, so the scatter between their rounds does not show it.
+    Memory layout, the choice of cores and neighbouring processes make processes that run the same code differ in speed.
+    Such a difference lasts as long as the process, so only further processes show it. A row has few processes, and
+    hence a poor estimate of its own variance. The variances of all rows together show what is typical and how much rows
+    differ in this. Each row's variance is therefore a weighted mean of its own estimate and the typical variance
+    (empirical Bayes; Smyth, 2004, doi:10.2202/1544-6115.1027).
 
-    - `scale`: standard deviation of the controls' mean log-ratios around 0
-    - `degrees`: the effective number of controls, used as degrees of freedom
+    - `variance`: the typical variance
+    - `prior_degrees`: the weight of the typical variance in this mean, in degrees of freedom; infinite if the rows'
+      estimates differ no more than estimates of a single variance would
+    - `pooled_degrees`: the degrees of freedom of all estimates together
     """
 
-    scale: float
-    degrees: int
+    variance: float
+    prior_degrees: float
+    pooled_degrees: float
 
     @classmethod
-    def of(cls, means: Sequence[float]) -> NoiseFloor | None:
-        """Return the noise floor of controls with the given mean log-ratios, or None if there are no controls.
+    def of(cls, rows: Iterable[Sequence[float]], controls: Iterable[float] = ()) -> NoiseFloor | None:
+        """Learn the noise floor from rows of log-ratios, which have one value for each pair of processes.
 
-        Short calls scatter more than long ones, and a few noisy controls must not be averaged out by many quiet ones.
-        If a few controls contribute most of the sum of squares, the sum is therefore divided by about twice their
-        number (twice the participation ratio) instead of by the number of all controls.
+        `controls` are log-ratios of two processes that run the same code. Each gives an estimate of the variance with
+        one degree of freedom. Returns None without controls if no row has two values.
         """
-        squares = [mean * mean for mean in means]
-        return cls._of_sums(len(squares), math.fsum(squares), math.fsum(square**2 for square in squares))
+        known = [np.asarray(row, dtype=np.float64) for row in rows if len(row) > 1]
+        estimates = [(float(row.var(ddof=1)), float(row.size - 1)) for row in known]
+        estimates += [(control * control, 1.0) for control in controls]
+        return cls._of_estimates(*np.array(estimates).T) if estimates else None
 
     @classmethod
-    def of_others(cls, means: Sequence[float]) -> list[NoiseFloor | None]:
-        """For each control, return the noise floor of all other controls. This takes linear time."""
-        squares = [mean * mean for mean in means]
-        sums = zip(_sums_without_each(squares), _sums_without_each([square**2 for square in squares]), strict=True)
-        return [cls._of_sums(len(squares) - 1, total, fourth) for total, fourth in sums]
+    def _of_estimates(cls, variances: Floats, degrees: Floats) -> NoiseFloor:
+        pooled_degrees = float(degrees.sum())
+        pooled = float(variances @ degrees) / pooled_degrees
+        if len(variances) < 3 or not pooled:
+            return cls(pooled, math.inf, pooled_degrees)
+        from scipy.special import digamma, polygamma  # imported here because most commands don't need this slow import
 
-    @classmethod
-    def _of_sums(cls, controls: int, squares: float, fourth_powers: float) -> NoiseFloor | None:
-        if not controls:
-            return None
-        counted = 2 * squares**2 / fourth_powers if fourth_powers else math.inf
-        effective = min(float(controls), max(1.0, counted))
-        return cls(math.sqrt(squares / effective), int(effective))
+        positive = np.maximum(variances, MIN_SHARE * (np.median(variances) or pooled))
+        logs = np.log(positive) - digamma(degrees / 2) + np.log(degrees / 2)
+        excess = float(logs.var(ddof=1) - polygamma(1, degrees / 2).mean())
+        if excess <= 0:
+            return cls(pooled, math.inf, pooled_degrees)
+        half = _inverse_trigamma(excess)
+        return cls(float(np.exp(logs.mean() + digamma(half)) / half), 2 * half, pooled_degrees)
 
-    @classmethod
-    def between(cls, new: NoiseFloor | None, old: NoiseFloor | None) -> NoiseFloor | None:
-        """Return the noise floor for a comparison of two runs, or None if neither run has one.
+    @property
+    def relative(self) -> float:
+        """The typical relative difference of two processes that run the same code, such as 0.01 for 1%."""
+        return math.expm1(math.sqrt(self.variance))
 
-        The floor of one run describes the difference between two of its processes. In a comparison of two runs, each
-        run contributes one process, so the variance of the result is the mean of the two floors' variances.
-        """
-        known = [floor for floor in (new, old) if floor is not None]
-        if not known:
-            return None
-        return cls(math.sqrt(fmean(floor.scale**2 for floor in known)), sum(floor.degrees for floor in known))
-
-    def half_width(self, level: float | Floats) -> Floats:
-        """Return the limit that |log-ratio| exceeds with probability `level` for two processes with identical code."""
-        return self.scale * student_quantile(level, self.degrees)
-
-
-def student_quantile(level: float | Floats, degrees: int) -> Floats:
-    """Return the value that |T| exceeds with probability `level`, for Student's T with `degrees` degrees of freedom."""
-    from scipy.special import stdtrit  # imported here because it is slow to import, and most commands don't need it
-
-    quantiles: Floats = -stdtrit(degrees, np.asarray(level) / 2)
-    return quantiles
+    def of_mean(self, row: Sequence[float]) -> tuple[float, float]:
+        """Return the standard error of the mean of a row, and its degrees of freedom."""
+        own_degrees = len(row) - 1
+        own = float(np.var(row, ddof=1)) if own_degrees else 0.0
+        degrees = self.prior_degrees + own_degrees
+        if math.isinf(degrees):
+            variance = self.variance
+        else:
+            variance = (self.prior_degrees * self.variance + own_degrees * own) / degrees
+        return math.sqrt(variance / len(row)), min(degrees, self.pooled_degrees)
 
 
-def _sums_without_each(values: Sequence[float]) -> list[float]:
-    """For each value, return the sum of all other values.
+def _inverse_trigamma(value: float) -> float:
+    """Return the positive number whose trigamma function is `value`, by Newton's method (Smyth, 2004, appendix)."""
+    from scipy.special import polygamma
 
-    Each result is the sum of the values before plus the sum of the values after. Subtracting a large value from the
-    total would instead lose digits of the small values.
-    """
-    before = list(itertools.accumulate(values, initial=0.0))
-    after = list(itertools.accumulate(reversed(values), initial=0.0))[::-1]
-    return [left + right for left, right in zip(before[:-1], after[1:], strict=True)]
+    found = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(polygamma(1, found))
+        step = trigamma * (1 - trigamma / value) / float(polygamma(2, found))
+        found += step
+        if -step / found < ENOUGH_DIGITS:
+            break
+    return found

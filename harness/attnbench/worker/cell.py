@@ -95,18 +95,21 @@ class Session:
             return FailedReply("unsupported", "prepare", reason)
         with self._calling():
             self._cell = self._prepared(workload, request.config)
-            return self._dropped_if_failed(self._cell.open())
+            return self._dropped_if_failed(self._cell.open(again=request.again))
 
     def _block(self, request: BlockRequest) -> Block | FailedReply:
         """Time one block of calls, and then check the excerpts of their results that the sampler kept."""
         with self._calling():
             return self._dropped_if_failed(self._opened().block(request.duration_ns))
 
-    def _close(self, _: CloseRequest) -> CloseReply | FailedReply:
-        """Check the variant's answers again, and then measure memory."""
+    def _close(self, request: CloseRequest) -> CloseReply | FailedReply:
+        """End the cell's timing, and drop the cell if another process will time it."""
         self._refuse_changed_files()
         with self._calling():
-            return self._dropped_if_failed(self._opened().close())
+            reply = self._dropped_if_failed(self._opened().close(last=request.last))
+        if not request.last:
+            self._drop_cell()
+        return reply
 
     def _profile(self, _: ProfileRequest) -> ProfileReply:
         """List the kernels, and drop the cell."""
@@ -175,20 +178,28 @@ class OpenCell:
     gate: Gate | LayerGate
     sampler: Sampler
 
-    def open(self) -> OpenReply | FailedReply:
-        """Make the first call, check the variant's answers, and warm up."""
+    def open(self, *, again: bool = False) -> OpenReply | FailedReply:
+        """Make the first call, check the variant's answers, and warm up.
+
+        `again` says that another process has already checked the variant on this workload and timed it. Then the full
+        check is skipped here. An answer of each block is checked in every process, and the last process makes a full
+        check after the timing. The variant is not told which process that is.
+        """
         self.enter("first_call")
         first_call_ns = self.sampler.first_call()
         watch_peak(self.device)
-        self.enter("conform")
-        verdict = self.gate.before()
-        self.sampler.refuse_changes()
-        if not verdict.passed:
-            return _incorrect(verdict, "conform")
+        error = None
+        if not again:
+            self.enter("conform")
+            verdict = self.gate.before()
+            self.sampler.refuse_changes()
+            if not verdict.passed:
+                return _incorrect(verdict, "conform")
+            error = verdict.to_json()
         self.enter("warm_up")
         warm_up = self.sampler.warm_up()
         flags = [] if warm_up.steady else ["warm_up_cap"]
-        return OpenReply(first_call_ns, warm_up.ns_per_call, verdict.to_json(), flags)
+        return OpenReply(first_call_ns, warm_up.ns_per_call, error, flags)
 
     def block(self, duration_ns: float) -> Block | FailedReply:
         """Time calls for about `duration_ns`, and then check the excerpts of their results that the sampler kept."""
@@ -199,10 +210,12 @@ class OpenCell:
         self.sampler.refuse_changes()
         return block if verdict.passed else _incorrect(verdict, "recheck")
 
-    def close(self) -> CloseReply | FailedReply:
-        """Judge the times of the audited calls, check the answers again, and then measure memory with untimed calls."""
+    def close(self, *, last: bool) -> CloseReply | FailedReply:
+        """Judge the times of the audited calls. If `last`, check the answers again and measure memory, both untimed."""
         self.enter("measure")
         suspicions = self.sampler.second_look()
+        if not last:
+            return CloseReply(suspicions=suspicions)
         self.enter("conform")
         verdict = self.gate.after()
         self.sampler.refuse_changes()
