@@ -14,7 +14,7 @@ import statistics
 from scipy.stats import ttest_ind
 from simulated import Machine
 
-from attnbench.measure_config import MeasureConfig
+from attnbench.measure_config import MIN_PROCESSES, MeasureConfig
 from attnbench.stats.noise_floor import NoiseFloor
 from attnbench.stats.paired import FASTER, SLOWER, Blocks, process_ratios, verdicts
 from attnbench.stats.sequential import unclear_variants
@@ -75,7 +75,7 @@ def measure_workload(machine, cost_ns, device, earlier):
         rows = {name: process_ratios(cell.blocks, reference) for name, cell in cells.items() if name != "baseline"}
         floor = NoiseFloor.of([*earlier, *(list(row.values()) for row in rows.values())])
         imprecise = {name for name in going_on if cells[name].stopping.stopped_by != PRECISION}
-        going_on &= unclear_variants(rows, "baseline", floor) | imprecise
+        going_on &= unclear_variants(rows, "baseline", floor, MIN_PROCESSES) | imprecise
         if not going_on:
             break
         going_on.add("baseline")

@@ -32,9 +32,9 @@ def test_a_variant_is_measured_on_until_its_comparisons_are_clear(rows, unclear)
 
     The baseline and the fastest variant are measured as long as any other variant is.
     """
-    assert unclear_variants(rows, "base", FLOOR) == unclear
+    assert unclear_variants(rows, "base", FLOOR, 2) == unclear
 
 
 def test_nothing_is_clear_without_a_noise_floor():
     """As long as it is unknown how much processes differ, all variants are measured on."""
-    assert unclear_variants({"twice": row(0.69, 0.70)}, "base", None) == {"base", "twice"}
+    assert unclear_variants({"twice": row(0.69, 0.70)}, "base", None, 2) == {"base", "twice"}

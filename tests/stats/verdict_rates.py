@@ -69,7 +69,7 @@ class Run:
             for process in range(MIN_PROCESSES, self.processes):
                 rows = {name: dict(enumerate(_known(ratios[int(name), :process]))) for name in names[1:]}
                 floor = NoiseFloor.of([*earlier, *(list(row.values()) for row in rows.values())])
-                unclear = unclear_variants(rows, "0", floor)
+                unclear = unclear_variants(rows, "0", floor, MIN_PROCESSES)
                 clear = [variant for variant in range(self.variants) if str(variant) not in unclear]
                 times[clear, process:] = ratios[clear, process:] = math.nan
             earlier += map(_known, ratios[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from attnbench.measure_config import MIN_PROCESSES
 from attnbench.stats.noise_floor import NoiseFloor
 from attnbench.stats.paired import process_ratios
 from attnbench.stats.sequential import unclear_variants
@@ -49,4 +50,4 @@ class Comparisons:
         if not self._rows:
             return {baseline}
         floor = NoiseFloor.of([*self._earlier, *(list(row.values()) for row in self._rows.values())])
-        return unclear_variants(self._rows, baseline, floor)
+        return unclear_variants(self._rows, baseline, floor, MIN_PROCESSES)
