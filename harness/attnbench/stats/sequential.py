@@ -18,8 +18,9 @@ def unclear_variants(
     """Return the variants whose comparison with the baseline or with the fastest variant is not clear yet.
 
     `rows` holds the log-ratios of each other variant to the baseline, keyed by the number of the process. A row with
-    fewer than `min_processes` values is not clear, because it does not show how much its processes differ. If the result
-    is not empty, it contains the baseline and the fastest variant too, because the others are compared with these.
+    fewer than `min_processes` values is not clear, because it does not show how much its processes differ. If the
+    result is not empty, it contains the baseline and the fastest variant too, because all others are compared with
+    these.
     """
     fastest = min((name for name, row in rows.items() if row), key=lambda name: fmean(rows[name].values()), default="")
     if not fastest or fmean(rows[fastest].values()) > 0:
