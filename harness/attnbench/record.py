@@ -19,6 +19,7 @@ from attnbench.untrusted import parse
 from attnbench.workloads.workload import Workload
 
 SCHEMA = 1
+STOPPED = "stopped"  # flag of records that were measured while the run was stopped and continued, e.g. with Ctrl-Z
 NOT_INTERLEAVED = "not_interleaved"  # flag of records whose variant was timed alone, not in turn with others
 # Flag of records with the status `out_of_memory` whose memory was used up by the harness and not by the variant.
 HARNESS_OUT_OF_MEMORY = "harness_out_of_memory"

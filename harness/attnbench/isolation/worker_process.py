@@ -44,6 +44,9 @@ GRACE_S = 1.0  # time between SIGTERM and SIGKILL
 # A process that exits or crashes closes its pipes first, and then needs time, for example to free the memory of a GPU.
 # If it is still running after this time, it has only closed its pipes.
 EXIT_TIMEOUT_S = 10.0
+# If this process wakes up so much later than it asked for, it was stopped, for example with SIGSTOP or Ctrl-Z, or with
+# its whole container. A busy machine delays it less.
+STOPPED_S = 1.0
 KILL_TIMEOUT_S = 10.0  # a process may take this long to exit after SIGKILL
 
 
@@ -91,6 +94,7 @@ class WorkerProcess:
         self._identity = ""
         self.phase = "start"
         self.seconds: dict[str, float] = {}  # seconds spent waiting for the worker, by phase
+        self.stopped_s = 0.0  # seconds for which this process was stopped while it waited for the worker
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self._process = fork_worker(
             {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
@@ -145,14 +149,14 @@ class WorkerProcess:
 
         `deadline_s` takes the name of the current phase and returns how many seconds the next message may take.
         `on_notice` is called with every notice that arrives before the reply. If the worker is lost, ends the worker
-        and raises WorkerLostError.
+        and raises WorkerLostError. The time for which this process was stopped counts towards no deadline.
         """
         while True:
-            began = time.monotonic()
+            began = self._running_s()
             try:
                 message = self._message(began + deadline_s(self.phase))
             finally:
-                self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + time.monotonic() - began
+                self.seconds[self.phase] = self.seconds.get(self.phase, 0.0) + self._running_s() - began
             if not isinstance(message, Notice):
                 return message
             if isinstance(message, PhaseNotice):
@@ -203,14 +207,21 @@ class WorkerProcess:
 
         If the deadline passes or the worker uses too much host memory, ends the worker and raises WorkerLostError.
         """
-        while (remaining := deadline - time.monotonic()) > 0:
-            timeout_s = min(remaining, CHECK_INTERVAL_S) if self._memory else remaining
-            if select.select([self._replies], [], [], timeout_s)[0]:
+        while (remaining := deadline - self._running_s()) > 0:
+            timeout_s, began = min(remaining, CHECK_INTERVAL_S), time.monotonic()
+            readable = select.select([self._replies], [], [], timeout_s)[0]
+            late_s = time.monotonic() - began - timeout_s
+            self.stopped_s += late_s if late_s > STOPPED_S else 0.0
+            if readable:
                 return
             if self._memory and self._process.pid and (reason := self._memory.exceeded(self._process.pid)):
                 self._kill()
                 raise WorkerLostError("out_of_memory", self.phase, reason)
         raise self._timed_out()
+
+    def _running_s(self) -> float:
+        """Return the seconds since an arbitrary time, without those for which this process was stopped."""
+        return time.monotonic() - self.stopped_s
 
     def _timed_out(self) -> WorkerLostError:
         """End a worker that has missed its deadline, and return the error to raise."""

@@ -17,6 +17,7 @@ from attnbench.machine.utc_clock import moment
 from attnbench.measure_config import MeasureConfig
 from attnbench.plan.estimate import COSTS, CellEstimate
 from attnbench.plan.memory_frontier import OutOfMemory, input_bytes
+from attnbench.record import STOPPED
 from attnbench.untrusted import listing, mapping
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class History:
                 self._memory.setdefault(record.device_name, OutOfMemory()).add(record)
                 key = record.variant, record.workload.id, record.device_name
                 protocol, span_s = protocols.get(record.device), _span_s(tried)
-                if protocol is not None and span_s is not None:
+                stopped = any(STOPPED in other.flags for other in tried)
+                if protocol is not None and span_s is not None and not stopped:
                     self._timed[key] = Timed(record.workload, protocol, span_s / len(tried))
                 if record.peak_bytes is not None:
                     self._peaks[key] = record.peak_bytes

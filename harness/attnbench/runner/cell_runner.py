@@ -28,7 +28,7 @@ from attnbench.messages import (
     failure_reason,
 )
 from attnbench.plan.device_peaks import cached_limits
-from attnbench.record import HARNESS_OUT_OF_MEMORY, SUSPECT
+from attnbench.record import HARNESS_OUT_OF_MEMORY, STOPPED, SUSPECT
 from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share
 from attnbench.runner.worker_team import start_worker
 from attnbench.stats.stopping import PRECISION, StoppingRule
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from attnbench.runner.worker_team import WorkerHandle
 
 MAX_REASON_LENGTH = 10_000  # in characters; longer reasons are truncated
+MAX_STOPPED_BLOCKS = 3  # a block is timed at most this often if the run is stopped and continued each time
 MAX_CRASHES = 3  # once a variant has crashed this many times, its remaining cells are not tried
 
 
@@ -117,14 +118,18 @@ class CellRunner:
         try:
             worker = self._ready_worker(cell)
             worker.log_to(self._log_path(cell))
+            stopped_s = worker.stopped_s
             reply = worker.request(self._open_request(progress), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
         if not isinstance(reply, OpenReply):
             return self._ended(reply)
         progress.call_ns = reply.call_ns
+        stopped = worker.stopped_s != stopped_s
+        if stopped:
+            self.flag(STOPPED)
         if progress.process == 0:
-            progress.first_call_ns, progress.error = reply.first_call_ns, reply.error
+            progress.first_call_ns, progress.error = None if stopped else reply.first_call_ns, reply.error
         for flag in reply.flags:
             self.flag(flag)
         return None
@@ -135,8 +140,24 @@ class CellRunner:
     def block(self, round_number: int, duration_ns: float) -> Record | None:
         """Time one block of about `duration_ns` and store its samples.
 
-        Returns the cell's record if the block fails, and None otherwise.
+        A block during which the run was stopped and continued is timed again. Returns the cell's record if the block
+        fails, and None otherwise.
         """
+        for tries in range(1, 1 + MAX_STOPPED_BLOCKS):
+            stopped_s = self._running_worker.stopped_s
+            reply = self._timed_block(duration_ns)
+            if not isinstance(reply, Block):
+                return reply
+            self._suspect(reply.suspicions)
+            stopped = self._running_worker.stopped_s != stopped_s
+            if not stopped or tries == MAX_STOPPED_BLOCKS:
+                self._add(round_number, reply, stopped=stopped)
+                break
+            self.flag(STOPPED)
+        return None
+
+    def _timed_block(self, duration_ns: float) -> Block | Record:
+        """Return a block of about `duration_ns`, or the cell's record if the block fails."""
         began = time.monotonic_ns()
         try:
             reply = self._running_worker.request(BlockRequest(duration_ns), self._deadline_s)
@@ -146,19 +167,19 @@ class CellRunner:
             return self._ended(reply)
         if problem := reply.contradiction(time.monotonic_ns() - began):
             return self._ended(FailedReply("error", "measure", problem))
-        self._add(round_number, reply)
-        return None
+        return reply
 
-    def _add(self, round_number: int, block: Block) -> None:
+    def _add(self, round_number: int, block: Block, *, stopped: bool) -> None:
         self._current.resident_workers = max(self._current.resident_workers, self._resident_workers())
         self._current.samples_ns += block.samples_ns
         self._current.block_sizes.append(len(block.samples_ns))
         self._current.block_rounds.append(round_number)
         self._current.block_processes.append(self._current.process)
         telemetry = block.telemetry
+        if stopped:
+            telemetry = {**telemetry, "throttle": [*telemetry.get("throttle", ()), STOPPED]}
         if block.suspicions:
             telemetry = {**telemetry, "suspects": [f"{found.kind}: {found.text}" for found in block.suspicions]}
-        self._suspect(block.suspicions)
         self._current.telemetry.append(telemetry)
         if not self.stopping.done:
             self.stopping.add(block.samples_ns, block.wall_ns)

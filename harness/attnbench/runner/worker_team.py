@@ -32,6 +32,10 @@ class WorkerHandle(Protocol):
     def log(self) -> Path | None:
         """The file that contains the output since the last call to `log_to`, or None if there was no output."""
 
+    @property
+    def stopped_s(self) -> float:
+        """The seconds for which the supervisor was stopped while it waited for replies."""
+
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
         """Send a request and return its reply."""
 
@@ -80,6 +84,11 @@ class WorkerTeam:
     def log(self) -> Path | None:
         """The file that contains the output of all members, or None if there was no output."""
         return next((worker.log for worker in self._workers if worker.log), None)
+
+    @property
+    def stopped_s(self) -> float:
+        """The seconds for which the supervisor was stopped while it waited for the members, one after the other."""
+        return sum(worker.stopped_s for worker in self._workers)
 
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
         """Send a request to all members and return the merged reply.
