@@ -247,6 +247,38 @@ def test_dropout_is_judged_by_rules_for_any_draw():
     assert not verdict_on(dropped(0.0), workload).passed
 
 
+@pytest.mark.parametrize("seq_k", [2, 17, 300])
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.5, 0.9])
+def test_dropout_of_a_single_query_is_judged(seq_k, rate):
+    """With a single query, correct dropout passes whichever weights are dropped, and ignored dropout fails."""
+    workload = Workload(2, 1, 16, seq_k=seq_k, dropout=rate)
+    for seed in range(5):
+        assert gate_of(variant("tested")(dropped(rate)), workload, seed).before().passed
+    assert "dropout is ignored" in verdict_on(dropped(0.0), workload).reason
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("stale", "named"), [(1, "dK"), (2, "dV")])
+def test_stale_gradients_of_keys_and_values_are_found_in_timed_calls(stale, named, dtype):
+    """On a long workload, dK or dV of earlier inputs is found in a timed call, and correct gradients pass."""
+    workload = Workload(4, 512, 16, kv_heads=2, mask=Mask("causal"), direction="forward_backward", dtype=dtype)
+    gate = gate_of(correct, workload)
+
+    def result():
+        output = gate.call()
+        return output, list(torch.autograd.grad(output, gate.inputs.leaves, gate.inputs.grad_output))
+
+    earlier = result()[1]
+    refill(gate.inputs, 5)
+    output, grads = result()
+    assert all(gate.recheck([gate.excerpt(output, tuple(grads))]).passed for _ in range(4))
+    grads[stale] = earlier[stale]
+    verdicts = [gate.recheck([gate.excerpt(output, tuple(grads))]) for _ in range(4)]
+    reasons = [verdict.reason for verdict in verdicts if not verdict.passed]
+    assert reasons
+    assert all(f"if {named} was computed from the call's inputs" in reason for reason in reasons)
+
+
 def test_timed_inputs_are_dense_and_fresh_after_the_gate():
     """The gate sets rows of grad_output to 0 for its checks, but refills all rows before the timing."""
     workload = Workload(8, 2048, 8, direction="forward_backward")

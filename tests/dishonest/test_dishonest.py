@@ -21,6 +21,7 @@ TRICKS = {
     "cached_by_shape": WRONG,
     "cached_by_version": f"{WRONG}|cached output",
     "cached_by_content": "cached output",
+    "cached_and_idles": "cached output",
     "cached_from_the_third_call": "cached output",
     "reads_the_sampler": f"{WRONG}|cached output|work in audited calls only",
     "wrong_unless_audited": WRONG,
@@ -61,9 +62,24 @@ TRICKS = {
     "sets_threads": "number of threads",
 }
 
+# Tricks that need a workload of their own.
+OTHER_TRICKS = {
+    "replays_gradients": (
+        Workload(heads=2, seq_q=512, head_dim=16, mask="causal", direction="forward_backward"),
+        "gradients of a timed call: .* computed from the call's inputs",
+    ),
+    "ignores_dropout": (Workload(heads=4, seq_q=1, seq_k=64, head_dim=16, dropout=0.1), "dropout is ignored"),
+}
+
 # These tricks are detected by the times of calls. One call that another process interrupts can hide them, so they are
 # measured again, up to ATTEMPTS times, until they are caught.
-DETECTED_BY_TIMES = ("cached_by_content", "cached_from_the_third_call", "reads_the_sampler", "sleeps_in_warm_up")
+DETECTED_BY_TIMES = (
+    "cached_by_content",
+    "cached_and_idles",
+    "cached_from_the_third_call",
+    "reads_the_sampler",
+    "sleeps_in_warm_up",
+)
 ATTEMPTS = 5
 CAUGHT = ("incorrect", "error", "suspect")
 
@@ -90,7 +106,7 @@ def outcome(shared):
 
 def test_the_whole_pack_is_tried():
     """Every file in the pack except the honest variant and the one that needs CUDA has an entry in TRICKS."""
-    assert {path.stem for path in PACK.glob("*.py")} == {*TRICKS, "honest", "side_stream"}
+    assert {path.stem for path in PACK.glob("*.py")} == {*TRICKS, *OTHER_TRICKS, "honest", "side_stream"}
 
 
 @pytest.mark.parametrize("workload", [WORKLOAD, TRAINING], ids=lambda workload: workload.direction)
@@ -108,6 +124,15 @@ def test_a_dishonest_variant_is_caught(trick, outcome):
             break
     assert status in CAUGHT, (status, reason)
     assert re.search(TRICKS[trick], reason), reason
+
+
+@pytest.mark.parametrize("trick", OTHER_TRICKS)
+def test_tricks_with_certain_workloads_are_caught(trick, outcome):
+    """Replayed gradients and ignored dropout are caught on the workloads on which they are hardest to see."""
+    workload, text = OTHER_TRICKS[trick]
+    status, reason = outcome(trick, workload)
+    assert status == "incorrect", (status, reason)
+    assert re.search(text, reason), reason
 
 
 @pytest.mark.parametrize("trick", ["right_then_wrong", "stale_memory", "sets_grad_mode"])

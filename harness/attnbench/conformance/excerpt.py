@@ -18,6 +18,7 @@ class Excerpt:
     """What is kept of a timed call's result until it is checked.
 
     - `answer`: a copy of the part of the result that will be compared; None if the result breaks the plugin contract
+    - `sums`: the sums of the result's gradients in one key head (see `gradient_sums`), or None
     - `finite`: whether the whole result is finite, as a bool tensor without dimensions
     - `problem`: how the result breaks the plugin contract, or None
     """
@@ -25,6 +26,7 @@ class Excerpt:
     answer: Answer | None
     finite: torch.Tensor
     problem: str | None = None
+    sums: torch.Tensor | None = None
 
 
 def copy_part(answer: Answer, part: Part, group: int) -> Answer:

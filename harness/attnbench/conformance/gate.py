@@ -14,6 +14,7 @@ import torch
 from attnbench.conformance.accuracy import AccuracyResult, Answer, compare
 from attnbench.conformance.dropout_rules import any_draw
 from attnbench.conformance.excerpt import Excerpt, copy_part
+from attnbench.conformance.gradient_sums import OF_KEYS, OF_VALUES, gradient_sums, judge_sums
 from attnbench.conformance.subject import LastOutput, Snapshot, gradients_problem, output_problem
 from attnbench.errors import harness_work
 from attnbench.reference import Part, in_bhsd
@@ -103,6 +104,13 @@ def _some(size: int, count: int, generator: random.Random) -> tuple[int, ...]:
 ROUNDS = 2  # number of full checks before the timing
 RECHECKED_ROWS = 4  # number of query rows compared after a timed call
 RECHECKED_PAIRS = 1 << 16  # a group of heads with at most this many query-key pairs is rechecked as a whole
+# The rules for the gradients of a timed call, and the difference that they allow. Gradients of other inputs differ by
+# about 1, and rounding has far less effect.
+TIMED_RULES = (
+    f"gradients of a timed call: {OF_VALUES}, which holds if dV was computed from the call's inputs",
+    f"gradients of a timed call: {OF_KEYS}, which holds if dK was computed from the call's inputs",
+)
+TIMED_TOLERANCE = 0.1
 CONTRACT = "plugin contract"
 
 
@@ -216,7 +224,7 @@ class Gate(BaseGate["Inputs"]):
 
     @harness_work("copying rows of an answer")
     def excerpt(self, output: Any, grads: tuple[torch.Tensor, ...] | None) -> Excerpt:
-        """Copy a few rows of a timed call's output and dQ.
+        """Copy a few rows of a timed call's output and dQ, and sum up the gradients of one key head.
 
         On a small problem, copy the output and all gradients of one key head and its query heads instead. The rows or
         the head are chosen here, after the call has returned, so that the variant can't compute only these.
@@ -229,16 +237,24 @@ class Gate(BaseGate["Inputs"]):
         whole = whole_group(self.workload, RECHECKED_PAIRS, generator)
         part = (whole or few_rows(self.workload, RECHECKED_ROWS, generator)).part
         compared: tuple[torch.Tensor | None, ...] | None = grads
+        sums = None
         if grads is not None and len(part.rows) < self.workload.seq_q:
             compared = (grads[0], None, None)  # a few rows are not enough for dK and dV, which are sums over all rows
+            if self.variant.exact:
+                head = Part(part.batches[:1], (generator.choice(part.kv_heads),), ())
+                sums = gradient_sums(self.workload, self.inputs, self._answer(output, grads), head)
         answer = self._answer(output, compared)
         copied = copy_part(answer, part, self.workload.heads // self.workload.kv_heads)
-        return Excerpt(copied, all_finite(output, *(grads or ())))
+        return Excerpt(copied, all_finite(output, *(grads or ())), sums=sums)
 
     def _judge_excerpt(self, excerpt: Excerpt) -> Verdict:
         answer = excerpt.answer
         if answer is None or answer.part is None:
             return Verdict(False, CONTRACT, reason=excerpt.problem)
+        results = [] if excerpt.sums is None else judge_sums(excerpt.sums, TIMED_RULES, TIMED_TOLERANCE)
+        wrong = next((result for result in results if not result.passed), None)
+        if wrong is not None:
+            return _verdict(wrong)
         return self._judge(answer, answer.part, excerpt.finite)
 
     @harness_work("drawing inputs")
