@@ -103,4 +103,5 @@ def test_the_installed_torch_is_found_without_importing_it():
         "print(installed_torch().version); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == importlib.metadata.version("torch")
+    # The version of a wheel may lack the local part, such as +cu130, that torch itself states.
+    assert done.stdout.strip().startswith(importlib.metadata.version("torch"))
