@@ -8,6 +8,7 @@ import pytest
 
 import synthetic
 from attnbench.report import write_report
+from waiting import LONG_S
 
 MISSING = "THE PAGE IS NOT TESTED: no chromium on this machine (apt-get install chromium) or no playwright"
 
@@ -52,6 +53,7 @@ def visit(browser):
 
     def open_page(path, fragment="", wait=True, **options):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context.set_default_timeout(LONG_S * 1000)
         contexts.append(context)
         page = context.new_page()
         page.problems, page.requests = [], []
