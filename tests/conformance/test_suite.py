@@ -165,6 +165,19 @@ def test_an_exception_of_the_variant_is_a_failure_that_names_its_place():
     assert "test_suite.py:" in result.reason
 
 
+@pytest.mark.parametrize(("tier", "status"), [("plain", "skipped"), ("fused", "failed")])
+def test_a_plain_variant_that_runs_out_of_memory_is_skipped(tier, status):
+    """A plain variant may need more memory than there is, so the test is skipped with the reason; a fused one fails."""
+
+    @variant("large", tier=tier)
+    def large(query, key, value, workload):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 GiB")
+
+    results = outcomes(large, "masks")
+    assert {result.status for result in results} == {status}
+    assert all("out of memory. Tried to allocate 64.00 GiB" in result.reason for result in results)
+
+
 def test_an_error_in_a_check_fails_only_that_test():
     """An error in a check's own code fails only that test, with a reason that gives the error's file and line."""
     (case, *_) = cases(Tiled(), level="quick", only=["single-key"])

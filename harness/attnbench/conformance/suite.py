@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attnbench.conformance.check import LEVELS, Check, CheckResult, Failed, Hint, Level, Skipped
+from attnbench.conformance.check import LEVELS, Check, CheckResult, Failed, Hint, Level, Raised, Skipped
 from attnbench.conformance.checks import CHECKS, DEMANDED
 from attnbench.conformance.cuda_errors import REPORTED_LATE, cuda_error, gpu_failure
 from attnbench.conformance.subject import Subject
-from attnbench.errors import UsageError, WorkloadError, describe, unknown
+from attnbench.errors import UsageError, WorkloadError, describe, is_out_of_memory, unknown
 
 if TYPE_CHECKING:
     from attnbench.plugins.variant import Variant
@@ -165,7 +165,7 @@ def _outcome(subject: Subject, case: Case) -> CheckResult:
     if not subject.variant.exact and check.name not in CHECKS_WITHOUT_REFERENCE:
         return result("skipped", "not softmax attention (exact is False), so there is no reference")
     try:
-        with _full_precision(), subject.variant.calling_context():
+        with _full_precision(), _memory_of_plain_variants(subject), subject.variant.calling_context():
             return result("passed", check.run(subject, case.workload))
     except Skipped as skip:
         return result("skipped", str(skip), refusal=skip.refusal)
@@ -178,6 +178,17 @@ def _outcome(subject: Subject, case: Case) -> CheckResult:
                 "hint", f"the trait does not hold, and the variant does not claim it: {failure}", bug=failure.bug
             )
         return result("failed", str(failure), bug=failure.bug, gpu_lost=lost)
+
+
+@contextlib.contextmanager
+def _memory_of_plain_variants(subject: Subject) -> Iterator[None]:
+    """Raise Skipped if a plain variant runs out of memory within the context, because it holds all scores."""
+    try:
+        yield
+    except Raised as failure:
+        if subject.variant.tier != "plain" or not is_out_of_memory(failure):
+            raise
+        raise Skipped(f"a plain variant holds all scores, and there is too little memory: {failure}") from failure
 
 
 class _Nearest:
