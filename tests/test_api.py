@@ -74,3 +74,22 @@ def test_a_plugin_that_is_given_must_load(tmp_path):
     broken.write_text("import attnbench\nthis is no Python\n")
     with pytest.raises(PluginError, match=r"broken\.py did not load: import failed: SyntaxError.*broken\.py, line 2"):
         attnbench.run("naive", plugins=str(broken), results=tmp_path / "results", progress=False)
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_run_under_load_warns(stubbed, tmp_path, progress):
+    """If others had the cores, `run` and `resume` issue a RuntimeWarning, and the run and its page have the text."""
+    telemetry = {"throttle": ["foreign_load"]}
+    block = {"type": "Block", "samples_ns": [2e4], "calls_per_sample": 1, "wall_ns": 1e5, "telemetry": telemetry}
+    stubbed.behave(alpha={"block": block}, beta={"block": block})
+    text = "no verdict: other processes used the cores in 100% of the blocks; stop them and run again"
+    with pytest.warns(RuntimeWarning, match=text):
+        run = attnbench.run(
+            "alpha,beta", heads=2, seq=16, head_dim=8, devices="cpu:0", budget_s=0.01, results=tmp_path / "results",
+            progress=progress,
+        )  # fmt: skip
+    assert run.warnings == [text]
+    assert f"warning: {text}" in run._repr_html_()
+    assert attnbench.analysis.Results.load(run).warnings == [text]
+    with pytest.warns(RuntimeWarning, match=text):
+        run.resume(progress=progress)

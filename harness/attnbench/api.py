@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import os
 import signal
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnbench.store import find_run, statuses
+from attnbench.store import find_run, load_warnings, statuses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,11 @@ class Run(os.PathLike[str]):
 
         return load(self.path)
 
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences that say why cells have no verdict, because others had the cores. The list is usually empty."""
+        return load_warnings(self.path)
+
     def resume(self, *, retry_failed: bool = False, timeout_s: float | None = None, progress: bool = True) -> Run:
         """Run the cells that are missing, were interrupted or are stale, and return this run.
 
@@ -81,6 +87,7 @@ class Run(os.PathLike[str]):
 
         records = self.records
         parts = [f"<p><b>{html.escape(self.path.name)}</b>: {html.escape(self._counts())}</p>"]
+        parts += [f"<p><b>warning: {html.escape(warning)}</b></p>" for warning in self.warnings]
         parts += [_table(table) for table in headline(records)] if len(records) else []
         parts.append(f"<p><small>records: {html.escape(str(self.path))}</small></p>")
         return "".join(parts)
@@ -118,8 +125,9 @@ def run(
 
     Each variant runs in its own process, so a crash does not end the calling process. An interrupted run keeps its
     records, and `Run(path).resume()` continues it. After SIGTERM or SIGHUP, the run is interrupted, and then the
-    calling process receives the signal again. Raises UsageError before any cell runs if a value is invalid, or if
-    no variant supports any of the workloads.
+    calling process receives the signal again. If others had the cores in most blocks of a cell, so that it has no
+    verdict, a RuntimeWarning says so; `Run.warnings` has the same text. Raises UsageError before any cell runs if a
+    value is invalid, or if no variant supports any of the workloads.
     """
     from attnbench.measure_config import MeasureConfig
     from attnbench.plan.unsupported import unsupported_reasons
@@ -158,6 +166,8 @@ def _execute(folder: Path, catalog: Catalog, plan: Plan, timeout_s: float | None
             unsupported = unsupported_reasons(plan)
             watching.announce(unsupported, History(folder.parent).estimate(plan, unsupported))
         summary = execute(folder, catalog, plan, limits=CellLimits(timeout_s=timeout_s), listener=watching)
+    for text in load_warnings(folder):
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
     if summary.signal not in (None, signal.SIGINT):
         signal.raise_signal(summary.signal)  # the run has ended; now the program that called it must end, too
 

@@ -149,6 +149,12 @@ class Record:
             wrong = next(sample for sample in samples if not _are_times((sample,)))
             raise RecordError(f"record {self.record_id}: a sample is {wrong!r}, expected a positive number of ns")
 
+    @property
+    def telemetry_blocks(self) -> list[dict[str, Any]]:
+        """The telemetry of each block of samples. Entries that are not JSON objects are left out."""
+        blocks = self.telemetry.get("blocks")
+        return [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, (list, tuple)) else []
+
     def to_line(self) -> str:
         """Return the record as one line of JSON, including the newline."""
         fields = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}

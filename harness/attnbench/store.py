@@ -22,6 +22,8 @@ from attnbench.atomic_write import write_atomically
 from attnbench.errors import RecordError, StorageError, UsageError, describe, unknown
 from attnbench.machine.utc_clock import moment
 from attnbench.record import Record
+from attnbench.stats import disturbance
+from attnbench.stats.disturbance import CellLoad
 from attnbench.untrusted import mapping, parse, printable
 
 MANIFEST = "manifest.json"
@@ -184,6 +186,12 @@ def latest(run: Path) -> dict[tuple[str, str], Record]:
         for record in read_run(run).records
         if not record.control
     }
+
+
+def load_warnings(run: Path) -> list[str]:
+    """Return sentences that say why cells of a run have no verdict, if others had the cores while they were timed."""
+    timed = [record for record in latest(run).values() if record.status == "ok"]
+    return disturbance.load_warnings(CellLoad.of(record.variant, record.telemetry_blocks) for record in timed)
 
 
 def measures_on_every_device(manifest: Mapping[str, Any]) -> bool:

@@ -102,6 +102,22 @@ def test_only_right_answers_are_timed_and_saved(tmp_path, plugin):
         assert 0 <= facts["worst_ratio"] <= 1
 
 
+def test_a_time_that_others_disturbed_is_marked(tmp_path, plugin):
+    """If others had the cores while a variant was timed, a warning says so, and the saved benchmark has its text."""
+    (tmp_path / "busy.py").write_text(
+        "from attnbench.machine.telemetry import CpuTelemetry\n"
+        "CpuTelemetry.read = lambda self: {'throttle': ['foreign_load']}\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    options = ("-p", "busy", "--plugin", plugin, "--variant", "as-asked", "--benchmark-autosave")
+    done = run_pytest(tmp_path, *TINY, *options, PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected = "other processes used the cores while as-asked was timed; stop them and run again"
+    assert f"RuntimeWarning: no verdict: {expected}" in done.stdout
+    ((benchmark,),) = saved(tmp_path)
+    assert benchmark["extra_info"]["disturbed"] == expected
+
+
 def test_compare_fail_fails_on_a_slow_down(tmp_path, plugin):
     """`--benchmark-compare-fail` fails if a cell has become slower, and `pytest-benchmark compare` shows both runs."""
     options = (*TINY, "--plugin", plugin, "--variant", "as-asked", "--benchmark-autosave")

@@ -47,3 +47,35 @@ def test_the_best_as_json_is_a_dispatch_table(results):
     done = attnbench("best", "one", "--format", "json", "--results", str(results))
     (region,) = json.loads(done.stdout)["regions"]
     assert (region["variant"], region["order"]) == ("sdpa", ["sdpa", "chunked"])
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory):
+    """Return a folder with two runs on one machine, during the second of which others had the cores."""
+    folder = tmp_path_factory.mktemp("busy")
+    for name, disturbed in (("one", {}), ("two", {"sdpa": 1.0, "chunked": 1.0})):
+        synthetic.make_run(folder, name=name, disturbed=disturbed, **OPTIONS)
+    return folder
+
+
+def test_json_and_tables_carry_the_warning_of_load(busy):
+    """`best`, `compare` and `report` say why there is no verdict, as text and as JSON, and there is no regression."""
+    warning = "no verdict: other processes used the cores in 100% of the blocks; stop them and run again"
+    best = attnbench("best", "two", "--json", "--results", str(busy))
+    assert json.loads(best.stdout)["warnings"] == [warning]
+    compared = attnbench("compare", "one", "two", "--json", "--fail-if-slower", "3%", "--results", str(busy))
+    assert compared.returncode == 0, compared.stderr
+    found = json.loads(compared.stdout)
+    assert found["warnings"] == [f"new: {warning}"]
+    assert {change["reason"] for change in found["changes"]} == {"disturbed"}
+    for command in (("best", "two"), ("compare", "one", "two")):
+        assert warning in attnbench(*command, "--results", str(busy)).stdout
+
+
+def test_the_report_carries_the_warning_of_load(busy, tmp_path):
+    """The page, the Markdown and the terminal show the warning before any number."""
+    done = attnbench("report", "two", "--out", str(tmp_path / "report"), "--results", str(busy))
+    assert "warning: no verdict: other processes used the cores in 100% of the blocks" in done.stdout, done.stderr
+    for name in ("index.html", "report.md"):
+        text = (tmp_path / "report" / name).read_text()
+        assert text.index("No verdict: other processes used the cores") < text.index("Who is fastest")

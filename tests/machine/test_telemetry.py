@@ -8,7 +8,7 @@ import pytest
 
 from attnbench.machine import nvml, telemetry
 from attnbench.machine.nvml import NvmlTelemetry
-from fake_nvml import FakeNvml, NVMLError, gpu, instance
+from fake_nvml import FakeNvml, NVMLError, NVMLError_NotFound, gpu, instance
 
 UUID = "GPU-0000"
 
@@ -51,7 +51,7 @@ def test_a_block_on_a_gpu_has_clock_power_temperature_energy_and_other_processes
     """All values are converted to the units in their names, and `energy_j` is the energy used during the block."""
     assert read(power_mw=612_000) == {
         "sm_clock_mhz": 1755, "power_w": 612.0, "power_average_w": 350.0, "temperature_c": 61, "energy_j": 3.0,
-        "throttle": [], "foreign_pids": [1],
+        "throttle": [], "foreign_pids": [1], "foreign_sm_percent": None,
     }  # fmt: skip
 
 
@@ -85,7 +85,8 @@ def test_a_limit_that_applied_only_before_a_block_is_not_listed():
 @pytest.mark.parametrize("refused", ["TotalEnergyConsumption", "PowerUsage", "ComputeRunningProcesses", "ClockInfo"])
 def test_a_value_that_nvml_refuses_is_none(refused):
     """If NVML fails to return one value, only this value is None."""
-    known = read(power_mw=1, **{refused: NVMLError("Not Supported")})
+    known = read(power_mw=1, ProcessUtilization=[], **{refused: NVMLError("Not Supported")})
+    known.pop("foreign_sm_percent")
     assert sum(value is None for value in known.values()) == 1
 
 
@@ -95,6 +96,36 @@ def test_processes_of_the_host_are_not_taken_for_foreign_ones():
     assert read(ComputeRunningProcesses=processes)["foreign_pids"] is None
     assert NvmlTelemetry(UUID, FakeNvml(used(ComputeRunningProcesses=processes))).used_bytes() is None
     assert NvmlTelemetry(UUID, FakeNvml(used())).used_bytes() == 7
+
+
+def sample(pid, at_us, percent):
+    """Return NVML's sample of how much a process used the SMs."""
+    return SimpleNamespace(pid=pid, timeStamp=at_us, smUtil=percent)
+
+
+@pytest.mark.parametrize(
+    ("samples", "percent", "tagged"),
+    [
+        ([sample(os.getpid(), 2, 90), sample(1, 2, 40)], 40, True),
+        ([sample(1, 3, 2), sample(1, 2, 60)], 2, False),  # of each process, the latest sample counts
+        ([sample(os.getpid(), 2, 99)], 0, False),
+        (NVMLError_NotFound("Not Found"), 0, False),
+        (NVMLError("Not Supported"), None, False),
+    ],
+)
+def test_kernels_of_other_processes_disturb_a_block_on_a_gpu(samples, percent, tagged):
+    """A block on a GPU is tagged `foreign_load` if processes outside the run used the SMs for more than 5%."""
+    answer = samples if isinstance(samples, Exception) else lambda _: samples
+    known = read(ProcessUtilization=answer)
+    assert known["foreign_sm_percent"] == percent
+    assert ("foreign_load" in known["throttle"]) == tagged
+
+
+def test_the_workers_of_a_run_are_not_foreign(monkeypatch):
+    """Other workers of the run, which have the same parent process, are neither foreign nor load from others."""
+    monkeypatch.setattr(nvml.psutil, "Process", lambda pid: SimpleNamespace(ppid=os.getppid))
+    known = read(ProcessUtilization=lambda _: [sample(1, 2, 80)])
+    assert (known["foreign_pids"], known["foreign_sm_percent"], known["throttle"]) == ([], 0, [])
 
 
 def test_a_mig_instance_has_its_own_processes_and_the_clock_of_its_gpu():
@@ -143,18 +174,53 @@ def test_a_block_is_tagged_if_the_cpu_quota_stopped_it(monkeypatch, throttled_us
     assert ("quota" in reader.read()["throttle"]) == tagged
 
 
+def cpu_reader(monkeypatch, before, now, cores=2):
+    """Return telemetry of a block of one second, in which the threads' times went from `before` to `now`."""
+    clock, threads = iter([0.0, 0.0, 1.0]), iter([before, before, now])
+    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(telemetry, "thread_times", lambda: next(threads))
+    reader = telemetry.CpuTelemetry()
+    reader._cores = range(cores)
+    reader.start()
+    return reader
+
+
 @pytest.mark.parametrize(("waited_ns", "tagged"), [(0, False), (10_000_000, False), (300_000_000, True)])
 def test_a_block_is_tagged_when_its_threads_had_to_wait_for_a_core(monkeypatch, waited_ns, tagged):
     """A block is tagged `foreign_load` if its threads waited for a core for 30% of the time; 1% is not enough."""
-    clock = iter([0.0, 0.0, 1.0])
-    waited = iter([5, 5, 5 + waited_ns])
-    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(telemetry, "waited_ns", lambda: next(waited))
-    reader = telemetry.CpuTelemetry()
-    reader.start()
-    known = reader.read()
+    known = cpu_reader(monkeypatch, {"1": (0, 5)}, {"1": (700_000_000, 5 + waited_ns)}).read()
     assert ("foreign_load" in known["throttle"]) == tagged
     assert known["waited"] == pytest.approx(waited_ns / 1e9, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ran", "waited", "foreign_cores", "tagged"),
+    [
+        ((0.5, 0.5, 0.5, 0.5), 0.5, 0.0, False),  # four threads of this process share two cores
+        ((0.5, 0.2, 0.2, 0.2), 0.3, 0.0, False),  # they share the cores for a part of the block, and then one goes on
+        ((0.3, 0.3, 0.3, 0.3), 0.7, 0.8, True),  # another process uses nearly half of the two cores
+        ((0.5, 0.5), 0.5, 0.0, True),  # two threads have a core each, so that only others can make them wait
+    ],
+)
+def test_threads_that_wait_for_each_other_are_no_foreign_load(ran, waited, foreign_cores, tagged):
+    """A process with more active threads than cores is not disturbed by its own threads, but by others it is."""
+    second = 1_000_000_000
+    before = {str(thread): (0, 5) for thread in range(len(ran))}
+    now = {str(thread): (int(share * second), int(5 + waited * second)) for thread, share in enumerate(ran)}
+    load = telemetry.ThreadLoad.between(before, now, 1.0, cores=2)
+    assert load.active == len(ran)
+    assert load.is_foreign(foreign_cores) == tagged
+
+
+def test_the_kernels_own_work_on_many_cores_is_no_foreign_load():
+    """The limit of the time that threads wait grows with their number: 0.05% on each of 64 cores is not tagged."""
+    second = 1_000_000_000
+    before = {str(thread): (0, 5) for thread in range(64)}
+    now = dict.fromkeys(before, (second, 5 + second // 2000))
+    load = telemetry.ThreadLoad.between(before, now, 1.0, cores=64)
+    assert load.waited > telemetry.WAITED_LIMIT
+    assert not load.is_foreign(0.0)
+    assert telemetry.ThreadLoad.between(before, {**now, "0": (0, second // 2)}, 1.0, cores=64).is_foreign(0.0)
 
 
 def test_without_waiting_times_foreign_load_is_measured_over_several_blocks(monkeypatch):
@@ -162,13 +228,12 @@ def test_without_waiting_times_foreign_load_is_measured_over_several_blocks(monk
 
     One block is too short, because CPU time is counted in ticks of 10 ms.
     """
-    monkeypatch.setattr(telemetry, "waited_ns", lambda: None)
+    monkeypatch.setattr(telemetry, "thread_times", dict)
     clock, busy = iter(n * 0.02 for n in range(100)), iter(n * 0.02 for n in range(100))
     monkeypatch.setattr(telemetry.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(telemetry, "_cpu_seconds", lambda cores: (next(busy), 0.0))
+    monkeypatch.setattr(telemetry.time, "process_time", lambda: 0.0)
     reader = telemetry.CpuTelemetry()
-    reader._process = SimpleNamespace(cpu_times=lambda: (0.0, 0.0))
-    reader._process_s = 0.0
     known = []
     for _ in range(12):
         reader.start()

@@ -63,6 +63,23 @@ def test_suspect_times_are_marked_and_explained(tmp_path):
     assert {tuple(cell.text for cell in row[1:4]) for row in listed} == {("sdpa", "suspect", "cached output?")}
 
 
+def test_load_from_others_is_said_in_every_table(tmp_path):
+    """The headline has the warning in place of a finding, no variant is best, and disturbed times are marked."""
+    cells = synthetic.workloads(seqs=(512, 1024), masks=("causal",), directions=("forward",))
+    run = synthetic.make_run(tmp_path, cells=cells, variants=("naive", "sdpa"), disturbed={"naive": 1.0, "sdpa": 1.0})
+    (table,) = headline(attnbench.load(run))
+    assert "no verdict: other processes used the cores in 100% of the blocks" in table.notes[0]
+    assert not any(cell.best for row in table.rows for cell in row)
+    results = Results.load(run)
+    (times,) = latencies(results)
+    assert all(cell.text.endswith(" (disturbed)") and not cell.best for row in times.rows for cell in row[2:])
+    quality = next(table for table in method(results) if table.title == "Data quality")
+    shown = {row[0].text: row[1].text for row in quality.rows}
+    assert shown["blocks in which others had the cores"] == "100.0%"
+    assert shown["cells with more than 50% such blocks, which have no verdict"] == "6 of 6"
+    assert "unknown" in shown["noise floor"]
+
+
 def test_an_interval_that_is_longer_on_one_side_is_shown_as_such(tmp_path):
     """A latency has `±` only if its interval reaches equally far down and up; otherwise, both sides are shown."""
     cells = synthetic.workloads(seqs=(512,), masks=("none",), directions=("forward",))

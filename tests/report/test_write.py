@@ -54,7 +54,7 @@ def test_the_markdown_names_device_units_versions_and_all_failures(run, written)
         "2.13.0+cpu",
         "sdpa",
         "Noise floor: two processes",
-        "blocks timed during throttling or load from other processes",
+        "blocks in which others had the cores",
         "others take 1.2 cores",
         "Following the dispatch table is",
         "Scaling exponents",

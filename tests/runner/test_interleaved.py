@@ -89,6 +89,54 @@ def test_the_processes_of_a_cell_share_its_budget(stubbed):
     assert record.stopped_by == "precision"
 
 
+def by_variant(run):
+    """Return the run's records, keyed by variant."""
+    return {record.variant: record for record in store.read_run(run).records}
+
+
+def disturbed_block(*causes):
+    """Return a stub worker's reply: a block during which `causes` applied."""
+    telemetry = {"throttle": list(causes)}
+    return {"type": "Block", "samples_ns": [2e4], "calls_per_sample": 1, "wall_ns": 1e5, "telemetry": telemetry}
+
+
+def test_a_round_in_which_others_had_the_cores_is_measured_again(stubbed, tmp_path):
+    """If one block of a round was disturbed, every variant of the round is measured again, and each record says so."""
+    behaviour = {"once": str(tmp_path / "met"), "do": disturbed_block("foreign_load")}
+    stubbed.behave(beta={"block": behaviour})
+    run, _ = stubbed.run("alpha", "beta")
+    records = by_variant(run)
+    alpha, beta = records["alpha"], records["beta"]
+    assert alpha.block_rounds == beta.block_rounds
+    counts = [(record.telemetry["disturbed_blocks"], record.telemetry["repeated_blocks"]) for record in (alpha, beta)]
+    assert counts == [(0, 1), (1, 1)]
+    assert alpha.flags == beta.flags == ()
+    undisturbed, _ = stubbed.run("alpha", "beta", name="undisturbed")
+    assert len(alpha.block_rounds) == len(by_variant(undisturbed)["alpha"].block_rounds) + 1
+
+
+def test_rounds_are_measured_again_a_limited_number_of_times(stubbed):
+    """If others have the cores all the time, each process repeats as many rounds as it needs at least, and goes on."""
+    stubbed.behave(beta={"block": disturbed_block("steal")})
+    run, summary = stubbed.run("alpha", "beta")
+    records = by_variant(run)
+    alpha, beta = records["alpha"], records["beta"]
+    assert summary.statuses == {"ok": 2}
+    repeats = PROCESSES * SHORTEST.share(PROCESSES, "cpu").min_blocks
+    assert alpha.telemetry["repeated_blocks"] == beta.telemetry["repeated_blocks"] == repeats
+    assert beta.telemetry["disturbed_blocks"] == len(beta.block_rounds) > repeats
+    assert (alpha.flags, beta.flags) == ((), ("disturbed",))
+
+
+def test_a_throttled_round_is_not_measured_again(stubbed):
+    """A limit of power or temperature slows down all variants of a round alike, so it causes no further rounds."""
+    stubbed.behave(beta={"block": disturbed_block("power_cap")})
+    run, _ = stubbed.run("alpha", "beta")
+    beta = by_variant(run)["beta"]
+    assert beta.telemetry["repeated_blocks"] == 0
+    assert beta.flags == ("throttled",)
+
+
 def test_a_cell_that_fails_in_a_later_process_has_failed(stubbed, tmp_path):
     """If a cell fails in its second process, its record is that failure, and the other cells are measured on."""
     stubbed.behave(beta={"close": {"type": "FailedReply", "status": "incorrect", "phase": "conform", "reason": "no"}})

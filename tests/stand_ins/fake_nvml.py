@@ -10,6 +10,10 @@ class NVMLError(Exception):
     """The error that the stand-in raises."""
 
 
+class NVMLError_NotFound(NVMLError):  # noqa: N801, N818 - NVML's own name
+    """The error that NVML raises if it has nothing to report."""
+
+
 class FakeNvml:
     """A fake pynvml with the given GPUs.
 
@@ -19,7 +23,7 @@ class FakeNvml:
     MIG instances of a GPU: a list of such dicts, or of exceptions. `system` holds the answers of `nvmlSystemGet...`.
     """
 
-    NVMLError = NVMLError
+    NVMLError, NVMLError_NotFound = NVMLError, NVMLError_NotFound
     NVML_COMPUTEMODE_DEFAULT, NVML_COMPUTEMODE_PROHIBITED, NVML_COMPUTEMODE_EXCLUSIVE_PROCESS = 0, 2, 3
     NVML_MEMORY_ERROR_TYPE_UNCORRECTED = NVML_VOLATILE_ECC = NVML_TEMPERATURE_GPU = NVML_CLOCK_SM = 0
     NVML_FI_DEV_POWER_INSTANT, NVML_SUCCESS = 186, 0

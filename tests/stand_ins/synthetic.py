@@ -152,6 +152,7 @@ def make_run(
     seed: int = 0,
     started: str = "2026-01-01T12:00:00+00:00",
     replace: dict[str, object] | None = None,
+    disturbed: dict[str, float] | None = None,
 ) -> Path:
     """Write the folder of a synthetic run and return its path.
 
@@ -160,6 +161,7 @@ def make_run(
     - `rounds`, `processes`: the number of rounds, and of processes that share them
     - `block`: the number of samples in a block
     - `replace`: fields to override in every record
+    - `disturbed`: the share, by variant, of blocks in which others had the cores, so that calls took twice as long
     """
     run = folder / name
     (run / "logs").mkdir(parents=True)
@@ -174,6 +176,7 @@ def make_run(
             base = true_ns(variant, workload, machine) * (slower or {}).get(variant, 1.0)
             times = [base * drifted * math.exp(source.gauss(0, noise)) for drifted in shared for _ in range(block)]
             record = _outcome(record, times, block, processes, machine, started)
+            record = _under_load(record, (disturbed or {}).get(variant, 0.0))
             record = dataclasses.replace(record, **(replace or {}))
             if record.log:
                 (run / record.log).write_text(f"worker 1234: {variant}\n{record.reason}\n", encoding="utf-8")
@@ -181,6 +184,19 @@ def make_run(
     (run / "records-cpu-0.jsonl").write_text("".join(lines), encoding="utf-8")
     (run / "manifest.json").write_text(json.dumps(_manifest(name, names, cells, machine, started)))
     return run
+
+
+def _under_load(record: Record, share: float) -> Record:
+    """Return a record in which others had the cores in a share of the blocks, which are spread evenly."""
+    if record.status != "ok" or not share:
+        return record
+    samples, blocks, sizes = list(record.samples_ns), list(record.telemetry["blocks"]), record.block_sizes
+    for index, block in enumerate(blocks):
+        if int((index + 1) * share) > int(index * share):
+            blocks[index] = {**block, "throttle": ["foreign_load"], "cores_used": 1.0, "waited": 1.0}
+            start = sum(sizes[:index])
+            samples[start : start + sizes[index]] = [2 * ns for ns in samples[start : start + sizes[index]]]
+    return dataclasses.replace(record, samples_ns=tuple(samples), telemetry={**record.telemetry, "blocks": blocks})
 
 
 def _score_bytes(workload: Workload) -> int:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from attnbench.analysis.verdict import blocks_of
 from attnbench.stats import paired
+from attnbench.stats.disturbance import DISTURBED
 
 if TYPE_CHECKING:
     from attnbench.analysis.results import Results
@@ -37,7 +38,8 @@ class Change:
     `high` are the ends of the ratio's confidence interval. If the cell was timed in both sets of runs, `verdict` is one
     of the verdicts of `stats.paired`. Otherwise it is one of the verdicts of this module, such as `added` or `fixed`.
     `regression` is true if the cell is newly failing, or if it is slower by more than both the comparison's `bar` and
-    three times the noise floor of each set of runs.
+    three times the noise floor of each set of runs. `reason` says why the cell fails, or that it has no verdict because
+    others `disturbed` it.
     """
 
     variant: str
@@ -62,6 +64,7 @@ class RunComparison:
 
     A slow-down is a regression only if it is larger than `bar` (0.03 means 3%) and larger than three times the noise
     floor of each set (see `Results.noise_floor`). `same_device` is true if the sets have a device name in common.
+    `warnings` say in which set cells have no verdict, and why.
     """
 
     changes: tuple[Change, ...]
@@ -69,6 +72,7 @@ class RunComparison:
     old_noise_floor: float | None
     new_noise_floor: float | None
     same_device: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def regressions(self) -> list[Change]:
@@ -94,12 +98,13 @@ def compare(old: Results, new: Results, bar: float = DEFAULT_BAR) -> RunComparis
     key = [*CELL, "device_name"] if same_device else CELL
     before, after = _by_cell(old, key), _by_cell(new, key)
     timed = {
-        cell: (blocks_of(after[cell]), blocks_of(before[cell]))
+        cell: (after[cell], before[cell])
         for cell in before
         if cell in after and before[cell]["status"] == after[cell]["status"] == "ok"
     }
     controls = [value for side in (old, new) for row in side.control_ratios.values() for value in row]
-    judged = paired.verdicts_between_runs(timed, controls)
+    judged = _judge(timed, controls)
+    warnings = [f"{name}: {text}" for name, side in (("old", old), ("new", new)) for text in side.warnings]
     noise_floors = old.noise_floor, new.noise_floor
     changes = [
         _change(before.get(cell), after.get(cell), judged.get(cell), bar, noise_floors)
@@ -114,7 +119,20 @@ def compare(old: Results, new: Results, bar: float = DEFAULT_BAR) -> RunComparis
             change.workload_id,
         )
     )
-    return RunComparison(tuple(changes), bar, *noise_floors, same_device)
+    return RunComparison(tuple(changes), bar, *noise_floors, same_device, tuple(warnings))
+
+
+def _judge(
+    timed: dict[tuple[Any, ...], tuple[dict[str, Any], dict[str, Any]]], controls: Sequence[float]
+) -> dict[tuple[Any, ...], paired.PairedResult]:
+    """Judge pairs (new, old) of cells. There is no verdict if others disturbed one of the two too much."""
+    disturbed = {
+        cell: paired.PairedResult.without_verdict(new["latency_ms"] / old["latency_ms"])
+        for cell, (new, old) in timed.items()
+        if any(DISTURBED in side["flags"] for side in (new, old))
+    }
+    evidence = {cell: (blocks_of(new), blocks_of(old)) for cell, (new, old) in timed.items() if cell not in disturbed}
+    return disturbed | paired.verdicts_between_runs(evidence, controls)
 
 
 def _by_cell(results: Results, key: list[str]) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -145,7 +163,7 @@ def _change(
         ratio=judged.ratio if judged else None,
         low=judged.low if judged else None,
         high=judged.high if judged else None,
-        reason=(new or {}).get("reason") if verdict in (NEWLY_FAILING, STILL_FAILING) else None,
+        reason=judged.reason if judged else (new or {}).get("reason") if new and new["status"] != "ok" else None,
         regression=slower or verdict == NEWLY_FAILING,
     )
 

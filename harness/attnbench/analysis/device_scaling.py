@@ -128,7 +128,7 @@ def device_ratios(results: Results) -> list[DeviceRatio]:
 
     Only shapes that ran on both models are compared.
     """
-    ranked = results.ranked[results.ranked["gpus"] == 1]
+    ranked = results.evidence[results.evidence["gpus"] == 1]
     if ranked["device_name"].nunique() < 2:
         return []
     table = ranked.pivot_table(

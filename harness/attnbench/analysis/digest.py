@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import orjson
 import pyarrow as pa
 
 from attnbench.record import FIELDS, Record
+from attnbench.stats.disturbance import DISTURBED, CellLoad, causes, exceeds_limit, is_throttled
 from attnbench.stats.interval import median_interval
 from attnbench.stats.roofline import Peaks
 from attnbench.store import declared_baseline, read_manifest, read_run
@@ -20,9 +22,10 @@ from attnbench.untrusted import mapping
 if TYPE_CHECKING:
     from attnbench.workloads.workload import Workload
 
+DISTURBED_BLOCKS = "block_disturbed"  # 1 for each block in which others had the cores, and 0 for each other block
 NUMBER_LISTS = {
     **dict.fromkeys(("samples_ns", "cold_samples_ns"), pa.large_list(pa.float64())),
-    **dict.fromkeys(("block_sizes", "block_rounds", "block_processes"), pa.large_list(pa.int64())),
+    **dict.fromkeys(("block_sizes", "block_rounds", "block_processes", DISTURBED_BLOCKS), pa.large_list(pa.int64())),
 }
 # Lists of strings, stored as JSON text. Each distinct text is parsed only once, which is fast because there are few.
 JSON_LISTS = ("kernels", "flags")
@@ -37,10 +40,12 @@ TYPES = {  # the Arrow type of each field of a record
 DERIVED = (
     "latency_ms", "latency_low_ms", "latency_high_ms", "samples", "tflops", "gbps", "error_ratio", "error_max_abs",
     "roofline_pct", "power_w", "energy_mj", "throttled_share",
+    "disturbed_share", "cores_used",
 )  # fmt: skip
 SCHEMA = pa.schema(
     [(name, TYPES[name]) for name in FIELDS if name != "workload"]
     + [(name, pa.large_string()) for name in ("run", "workload_id")]
+    + [(DISTURBED_BLOCKS, NUMBER_LISTS[DISTURBED_BLOCKS])]
     + [(name, pa.float64()) for name in DERIVED]
 )
 # The keys of a table's metadata. Their values are the run's name, the number of half-written lines, the number of lines
@@ -66,14 +71,13 @@ def digest(run: Path) -> pa.Table:
 def _row(record: Record, run: str, peaks: Mapping[tuple[str, str], Peaks]) -> dict[str, Any]:
     workload = record.workload
     row: dict[str, Any] = vars(record) | {"run": run, "workload_id": _workload_id(workload)}
-    row.update({name: _json(row[name]) for name in (*JSON_LISTS, *JSON_OBJECTS)})
     error = record.error or {}
     row.update(error_ratio=_number(error.get("worst_ratio")), error_max_abs=_number(error.get("max_abs")))
-    blocks = _blocks(record)
-    row.update(_power_and_throttling(blocks))
-    samples = record.samples_ns or record.cold_samples_ns
+    blocks = record.telemetry_blocks
+    row.update(_power_and_throttling(blocks), **_load(record, blocks))
+    samples, sizes = _counted_samples(record, row[DISTURBED_BLOCKS])
     if samples:
-        interval = median_interval(samples, block_sizes=record.block_sizes or None)
+        interval = median_interval(samples, block_sizes=sizes or None)
         row.update(
             samples=len(samples),
             latency_ms=interval.median / 1e6,
@@ -84,7 +88,39 @@ def _row(record: Record, run: str, peaks: Mapping[tuple[str, str], Peaks]) -> di
             roofline_pct=_roofline_pct(record, interval.median / 1e9, peaks.get((record.device, workload.dtype))),
             energy_mj=_energy_mj(blocks, row["power_w"], interval.median),
         )
-    return row
+    return row | {name: _json(row[name]) for name in (*JSON_LISTS, *JSON_OBJECTS)}
+
+
+def _load(record: Record, blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return which blocks others disturbed, the share of such blocks, and the number of cores that the variant used.
+
+    The flags include DISTURBED if too many blocks were disturbed, also for records of earlier versions.
+    """
+    if not blocks:
+        return {DISTURBED_BLOCKS: ()}
+    load = CellLoad.of(record.variant, blocks)
+    disturbed = [bool(causes(block)) for block in blocks]
+    flags = dict.fromkeys((*record.flags, *([DISTURBED] if exceeds_limit(disturbed) else [])))
+    known = any(disturbed) and len(disturbed) == len(record.block_sizes)
+    return {
+        DISTURBED_BLOCKS: tuple(map(int, disturbed)) if known else (),
+        "disturbed_share": load.disturbed_share,
+        "cores_used": load.cores,
+        "flags": tuple(flags),
+    }
+
+
+def _counted_samples(record: Record, disturbed: Sequence[int]) -> tuple[Sequence[float], Sequence[int]]:
+    """Return the samples that the latency is computed from, and the number of samples in each block.
+
+    These are the samples of undisturbed blocks, or all samples if too many blocks were disturbed.
+    """
+    samples, sizes = record.samples_ns or record.cold_samples_ns, record.block_sizes
+    if not any(disturbed) or exceeds_limit(disturbed):
+        return samples, sizes
+    edges = itertools.pairwise(itertools.accumulate(sizes, initial=0))
+    kept = [samples[start:end] for (start, end), is_disturbed in zip(edges, disturbed, strict=True) if not is_disturbed]
+    return [*itertools.chain(*kept)], [len(block) for block in kept]
 
 
 def _peaks(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Peaks]:
@@ -107,16 +143,13 @@ def _roofline_pct(record: Record, seconds: float, peaks: Peaks | None) -> float 
     return 100 * peaks.share(record.flops, record.bytes, seconds)
 
 
-def _blocks(record: Record) -> list[dict[str, Any]]:
-    """Return the telemetry of each block of samples. Entries that are not JSON objects are left out."""
-    blocks = record.telemetry.get("blocks")
-    return [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, (list, tuple)) else []
-
-
 def _power_and_throttling(blocks: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Return the mean power of all blocks in W, and the share of throttled blocks. Unknown values are None."""
+    """Return the mean power of all blocks in W, and the share of throttled blocks. Unknown values are None.
+
+    Limits, such as those of power or temperature, kept the clocks down during a throttled block.
+    """
     powers = [block["power_w"] for block in blocks if isinstance(block.get("power_w"), (int, float))]
-    throttled = [bool(block["throttle"]) for block in blocks if block.get("throttle") is not None]
+    throttled = [is_throttled(block) for block in blocks if block.get("throttle") is not None]
     return {
         "power_w": sum(powers) / len(powers) if powers else None,
         "throttled_share": sum(throttled) / len(throttled) if throttled else None,

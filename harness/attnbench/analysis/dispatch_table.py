@@ -86,25 +86,24 @@ def regions(results: Results) -> list[Region]:
 
     Neighbouring lengths of one setting form a region if the same variant leads at all of them.
     """
-    return [region for setting in _settings(_dispatchable(results)) for region in _regions(setting)]
+    return [region for setting in _settings(_dispatchable(results.ranked)) for region in _regions(setting)]
 
 
-def _dispatchable(results: Results) -> pd.DataFrame:
-    """Return the ranked records from which the dispatch table is made.
+def _dispatchable(ranked: pd.DataFrame) -> pd.DataFrame:
+    """Return those of the ranked records from which the dispatch table is made.
 
     These are the records that measure attention without a layer, in the default layout, on default inputs and on one
     device.
     """
-    ranked = results.ranked
     for name, axis in AXES.items():
         if axis.surrounds:
             ranked = ranked[ranked[name] == axis.default]
     return ranked
 
 
-def to_json(table: Iterable[Region]) -> dict[str, Any]:
-    """Return a dispatch table as JSON values."""
-    return {"schema": SCHEMA, "regions": [_row(region) for region in table]}
+def to_json(table: Iterable[Region], warnings: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a dispatch table as JSON values, with the warnings of the results from which it was made."""
+    return {"schema": SCHEMA, "warnings": list(warnings), "regions": [_row(region) for region in table]}
 
 
 def read_table(path: Path) -> list[Region]:
@@ -156,10 +155,11 @@ def pick(table: Sequence[Region], shape: Mapping[str, Any]) -> Region | None:
 def dispatch_gains(results: Results, over: str) -> dict[str, DispatchGain]:
     """Return, for each device name, the speed-up from following a dispatch table instead of always using `over`.
 
-    The speed-up is cross-validated: each fifth of the shapes is tested with a table made from the other shapes.
+    The speed-up is cross-validated: each fifth of the shapes is tested with a table made from the other shapes. Cells
+    that others disturbed are left out, because their times are no evidence.
     """
     by_device: dict[str, list[list[Shape]]] = {}
-    for setting in _settings(_dispatchable(results)):
+    for setting in _settings(_dispatchable(results.evidence)):
         by_device.setdefault(setting[0].setting["device_name"], []).append(setting)
     found = {}
     for device, settings in sorted(by_device.items()):

@@ -80,7 +80,7 @@ def exponents(results: Results) -> list[Exponent]:
     """
     return [
         Exponent(line, variant, len(points), *_slopes(points))
-        for line in results.series
+        for line in series(results.evidence)
         if _grows_in_one_way(line)
         for variant, points in _curves(_by_batch_element(line), (*INTERVAL, "flops")).items()
         if len(points) >= MIN_LENGTHS
@@ -94,7 +94,7 @@ def crossovers(results: Results) -> list[Crossover]:
     if their order changes exactly once over these lengths.
     """
     found: list[Crossover] = []
-    for line in results.series:
+    for line in series(results.evidence):
         for first, second in itertools.combinations(_curves(line).items(), 2):
             found += _crossings(line, first, second)
     return found

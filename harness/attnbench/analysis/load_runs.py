@@ -19,6 +19,7 @@ import pyarrow as pa
 from attnbench.analysis.digest import (
     BASELINE,
     DERIVED,
+    DISTURBED_BLOCKS,
     JSON_LISTS,
     JSON_OBJECTS,
     NUMBER_LISTS,
@@ -37,7 +38,7 @@ Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 UNCHECKED = "unchecked"  # the flag of imported records, whose outputs were not checked
 NOT_RANKED = frozenset({UNCHECKED, SUSPECT})  # flags of records that have times but may not be ranked
 WORKLOAD_FIELDS = tuple(spec.name for spec in dataclasses.fields(Workload))
-COLUMNS = (*FIELDS, "run", "workload_id", *DERIVED, "speedup", *WORKLOAD_FIELDS)
+COLUMNS = (*FIELDS, "run", "workload_id", DISTURBED_BLOCKS, *DERIVED, "speedup", *WORKLOAD_FIELDS)
 # The fields that identify a problem. Two variants are compared only if they were measured on the same problem.
 PROBLEM = ["environment_id", "device_name", "workload_id", "mode"]
 NO_SAMPLES = array("d")  # shared by all rows without samples, to save memory

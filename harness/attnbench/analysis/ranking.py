@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from attnbench.analysis.load_runs import PROBLEM
+from attnbench.analysis.load_warnings import is_disturbed, warnings_of
 from attnbench.workloads.workload import AXES
 
 if TYPE_CHECKING:
@@ -69,8 +70,10 @@ def winners(ranked: pd.DataFrame) -> pd.DataFrame:
     `fastest` is the fastest variant, and the latency and its interval are those of this variant. `tied` lists the
     variants in first place: the fastest variant and all variants that can't be shown to be slower. `next` is the
     fastest variant that is not in first place, and `margin` is its latency divided by that of the fastest variant. Both
-    are missing if all variants are in first place. `contenders` is the number of ranked variants.
+    are missing if all variants are in first place. `contenders` is the number of ranked variants, and `disturbed` says
+    whether others disturbed one of them so much that the problem has no verdict.
     """
+    ranked = ranked.assign(disturbed=is_disturbed(ranked))
     ranked = ranked.sort_values("latency_ms", kind="stable")
     first = ranked.drop_duplicates(PROBLEM).set_index(PROBLEM)
     tied = ranked[ranked["leads"]].groupby(PROBLEM)["variant"].agg(_names)
@@ -78,6 +81,7 @@ def winners(ranked: pd.DataFrame) -> pd.DataFrame:
     table = first[[*AXES, "latency_ms", "latency_low_ms", "latency_high_ms", "tflops", "workload"]].assign(
         fastest=first["variant"],
         contenders=ranked.groupby(PROBLEM)["variant"].nunique(),
+        disturbed=ranked.groupby(PROBLEM)["disturbed"].any(),
         tied=tied,
         next=behind["variant"],
         margin=behind["latency_ms"] / first["latency_ms"],
@@ -111,7 +115,10 @@ def _contest(key: ContestKey, cells: pd.DataFrame, won: pd.DataFrame) -> Contest
     undecided = int((ties.map(len) > 1).sum())
     standings = [_standing(str(name), rows, won) for name, rows in cells.groupby("variant")]
     standings.sort(key=_place)
-    return Contest(*key, len(won), undecided, tuple(standings), _finding(standings, won, undecided))
+    finding = _finding(standings, won, undecided)
+    if len(won) and won["disturbed"].any():
+        finding = _under_load(finding, cells, won)
+    return Contest(*key, len(won), undecided, tuple(standings), finding)
 
 
 def _place(row: Standing) -> tuple[object, ...]:
@@ -151,6 +158,12 @@ def _finding(standings: list[Standing], won: pd.DataFrame, undecided: int) -> st
     clear = won[(won["fastest"] == best.variant) & (won["tied"].map(len) == 1)]
     rest = f"; {undecided} undecided" if undecided else ""
     return f"{best.variant} fastest in {best.fastest} of {shapes}{_margin(clear)}{rest}."
+
+
+def _under_load(finding: str, cells: pd.DataFrame, won: pd.DataFrame) -> str:
+    """Return the finding of a contest in which others disturbed some of the shapes, or all of them."""
+    warning = "; ".join(warnings_of(cells))
+    return f"{warning}." if won["disturbed"].all() else f"{finding.removesuffix('.')}; {warning}."
 
 
 def _margin(won: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 
 from attnbench.analysis.load_runs import COLUMNS, NOT_RANKED, PROBLEM, Paths, find_runs, read_frame
+from attnbench.analysis.load_warnings import is_disturbed, warnings_of
 from attnbench.analysis.ranking import winners
 from attnbench.analysis.series import Series, series
 from attnbench.analysis.verdict import (
@@ -21,6 +22,7 @@ from attnbench.analysis.verdict import (
     control_ratios,
     leaders,
     noise_floors,
+    without_verdict,
 )
 from attnbench.errors import unknown
 from attnbench.stats.noise_floor import NoiseFloor
@@ -130,6 +132,11 @@ class Results:
         return self._candidates.assign(leads=leaders(self._candidates, self.noise_floors))
 
     @cached_property
+    def evidence(self) -> pd.DataFrame:
+        """The records in `ranked` without those that others disturbed too much, whose times are no evidence."""
+        return self.ranked[~is_disturbed(self.ranked)]
+
+    @cached_property
     def leads(self) -> pd.Series:
         """Whether each record is in first place on its problem, alone or tied. False for unranked records."""
         return self.ranked["leads"].reindex(self._records.index, fill_value=False)
@@ -174,9 +181,16 @@ class Results:
     def comparisons(self) -> dict[CellKey, PairedResult]:
         """The comparison of each ranked cell with the baseline. Keys are the problem's fields followed by the variant.
 
-        Only cells that were interleaved with the baseline, and whose noise floor is known, are compared.
+        Only cells that were interleaved with the baseline, and whose noise floor is known, are compared. A cell is
+        `undecided` with the reason `disturbed` if others had the cores in most of its blocks or of the baseline's.
         """
-        return compare_with_baseline(self._candidates, self.baseline_ratios, self.noise_floors)
+        judged = compare_with_baseline(self._candidates, self.baseline_ratios, self.noise_floors)
+        return judged | without_verdict(self._candidates, self.baseline)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """Sentences to show with the results, which say why cells have no verdict. The list is usually empty."""
+        return warnings_of(self.current)
 
     @cached_property
     def winners(self) -> pd.DataFrame:
@@ -231,7 +245,11 @@ def load(path: Paths) -> pd.DataFrame:
     - `speedup` over the baseline, on the same workload and device
     - `error_ratio` (the error divided by its tolerance) and `error_max_abs`
     - `power_w` (mean power during the timed calls), `energy_mj` (energy of one call, from the energy counter or, if
-      there is none, mean power times median latency), and `throttled_share` (the share of blocks that were throttled)
+      there is none, mean power times median latency), `throttled_share` (the share of blocks during which limits kept
+      the clocks down), `disturbed_share` (the share of blocks in which others had the cores), and `cores_used` (the
+      number of cores for which the variant had threads ready to run)
+    - `block_disturbed`: 1 for each block in which others had the cores, and 0 for each other block; empty if there is
+      no such block
 
     Samples are of type `array.array`. `block_sizes`, `block_rounds`, `kernels` and `flags` are tuples. `error` and
     `telemetry` are mappings. Missing values are NaN or None. `frame.attrs["skipped"]` gives, by run, the number of

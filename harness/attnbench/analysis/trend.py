@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.analysis.verdict import blocks_of
 from attnbench.stats import paired
+from attnbench.stats.disturbance import DISTURBED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,8 @@ def trends(results: Results) -> list[Trend]:
 
     Each run is compared with the previous run. The latency has changed if the confidence interval of the latency ratio
     lies entirely above 1 + d or entirely below 1 / (1 + d), where d is three times the larger noise floor of the two
-    runs. The verdicts are corrected for multiple comparisons.
+    runs. The verdicts are corrected for multiple comparisons. A change is not known if others disturbed the cell too
+    much in either run.
     """
     rankable = results.frame[results.rankable]
     histories = [history for history in _histories(rankable) if len(history) >= MIN_RUNS]
@@ -62,6 +64,7 @@ def trends(results: Results) -> list[Trend]:
         (place, index): (blocks_of(history[index]), blocks_of(history[index - 1]))
         for place, history in enumerate(histories)
         for index in range(1, len(history))
+        if not any(DISTURBED in cell["flags"] for cell in history[index - 1 : index + 1])
     }
     controls = [value for row in results.control_ratios.values() for value in row]
     judged = paired.verdicts_between_runs(steps, controls)

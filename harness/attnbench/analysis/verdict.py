@@ -7,8 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from attnbench.analysis.digest import DISTURBED_BLOCKS
 from attnbench.analysis.load_runs import PROBLEM
+from attnbench.analysis.load_warnings import is_disturbed
 from attnbench.record import NOT_INTERLEAVED
+from attnbench.stats.disturbance import DISTURBED
 from attnbench.stats.noise_floor import NoiseFloor
 from attnbench.stats.paired import Blocks, PairedResult, behind_the_fastest, process_ratios, verdicts
 
@@ -19,9 +22,10 @@ Ratios = dict[CellKey, list[float]]  # key: cell; value: one log-ratio for each 
 
 # The fields that identify a table. All verdicts in a table are corrected together for multiple comparisons.
 TABLE = ["device_name", "mask", "direction", "mode"]
-BLOCKS = ["samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "block_processes"]
+BLOCKS = ["samples_ns", "cold_samples_ns", "block_sizes", "block_rounds", "block_processes", DISTURBED_BLOCKS]
 ROW = [
-    *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_low_ms", "latency_high_ms", *BLOCKS,
+    *PROBLEM, "variant", "mask", "direction", "run_id", "device", "flags", "latency_ms", "latency_low_ms",
+    "latency_high_ms", *BLOCKS,
 ]  # fmt: skip
 
 
@@ -46,9 +50,26 @@ def control_ratios(current: pd.DataFrame) -> Ratios:
 def baseline_ratios(ranked: pd.DataFrame, baseline: str | None) -> Ratios:
     """Return the log-ratios of each ranked cell to the baseline's cell on the same problem.
 
-    Cells that were not interleaved with the baseline in one run are left out.
+    Cells that were not interleaved with the baseline in one run are left out, and so are cells that others disturbed.
     """
     return _ratios(ranked, _by_problem(ranked[ranked["variant"] == baseline]))
+
+
+def without_verdict(ranked: pd.DataFrame, baseline: str | None) -> dict[CellKey, PairedResult]:
+    """Return a result without a verdict for each ranked cell if others disturbed the cell or the baseline's cell.
+
+    Only cells that were interleaved with the baseline are included. The ratio is that of the two median latencies.
+    """
+    if not is_disturbed(ranked).any():
+        return {}
+    against = _by_problem(ranked[ranked["variant"] == baseline])
+    found = {}
+    for row in ranked[ROW].to_dict("records"):
+        other = against.get(_problem(row))
+        if other is not None and _are_disturbed(row, other) and _took_turns(row, other):
+            ratio = row["latency_ms"] / other["latency_ms"]
+            found[*_problem(row), row["variant"]] = PairedResult.without_verdict(ratio)
+    return found
 
 
 def noise_floors(ratios: Ratios, controls: Ratios) -> dict[Place, NoiseFloor]:
@@ -90,7 +111,15 @@ def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> p
     can't be paired with the fastest cell if the two are from different runs, if they were not interleaved, or if the
     noise floor on their device and in their mode is unknown. Such a cell is in first place if its interval overlaps
     that of the fastest cell.
+
+    A cell that others disturbed too much can't be shown to be slower than any other cell, so it always ties for first
+    place, and the fastest cell is chosen among the other cells.
     """
+    leads = _undisturbed_leaders(ranked[~is_disturbed(ranked)], known_floors)
+    return leads.reindex(ranked.index, fill_value=True)
+
+
+def _undisturbed_leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> pd.Series:
     ranked = ranked.sort_values("latency_ms", kind="stable")
     fastest = _by_problem(ranked.drop_duplicates(PROBLEM))
     most_rounds = ranked.assign(rounds=ranked["block_rounds"].map(len)).sort_values("rounds", kind="stable")
@@ -114,7 +143,7 @@ def leaders(ranked: pd.DataFrame, known_floors: Mapping[Place, NoiseFloor]) -> p
 def noise_text(floor: float | None) -> str:
     """Return a note to print below a table, which states the noise floor."""
     if floor is None:
-        return "The noise floor is unknown, because each variant ran in only one process."
+        return "The noise floor is unknown, because no variant ran undisturbed in several processes."
     return f"Noise floor: two processes that run the same code typically differ by {floor:.1%}."
 
 
@@ -127,7 +156,13 @@ def blocks_of(cell: Any, suffix: str = "") -> Blocks:
     sizes = cell[f"block_sizes{suffix}"]
     if not sizes:
         return Blocks(samples, (1,) * len(samples), tuple(range(len(samples))))
-    return Blocks(samples, sizes, cell[f"block_rounds{suffix}"], cell[f"block_processes{suffix}"])
+    return Blocks(
+        samples,
+        sizes,
+        cell[f"block_rounds{suffix}"],
+        cell[f"block_processes{suffix}"],
+        cell[f"{DISTURBED_BLOCKS}{suffix}"],
+    )
 
 
 def _ratios(
@@ -152,16 +187,24 @@ def _log_ratios(row: Row, other: Row, between: Row | None) -> list[float]:
 
     The list is empty if the cells can't be compared.
     """
-    if not _measured_in_turns(row, other):
+    if not _comparable(row, other):
         return []
     ratios = process_ratios(blocks_of(row), blocks_of(other))
-    if ratios or between is None or not _measured_in_turns(row, between) or not _measured_in_turns(other, between):
+    if ratios or between is None or not _comparable(row, between) or not _comparable(other, between):
         return list(ratios.values())
     of_row, of_other = (process_ratios(blocks_of(cell), blocks_of(between)) for cell in (row, other))
     return [ratio - of_other[process] for process, ratio in of_row.items() if process in of_other]
 
 
-def _measured_in_turns(row: Row, other: Row) -> bool:
+def _comparable(row: Row, other: Row) -> bool:
+    return _took_turns(row, other) and not _are_disturbed(row, other)
+
+
+def _are_disturbed(row: Row, other: Row) -> bool:
+    return any(DISTURBED in cell["flags"] for cell in (row, other))
+
+
+def _took_turns(row: Row, other: Row) -> bool:
     one_run = (row["run_id"], row["device"]) == (other["run_id"], other["device"])
     in_blocks = all(cell["block_sizes"] and NOT_INTERLEAVED not in cell["flags"] for cell in (row, other))
     return one_run and in_blocks and bool(row["variant"] != other["variant"])

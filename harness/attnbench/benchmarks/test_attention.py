@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from attnbench.benchmarks.options import CELLS
 from attnbench.conformance.cuda_errors import gpu_failure
 from attnbench.conformance.layer_gate import gate_of
 from attnbench.device_names import device_type
+from attnbench.machine.telemetry import telemetry_for
 from attnbench.measure.call import DirectionCall
-from attnbench.measure.clock import clock_for
+from attnbench.measure.clock import clock_for, gpu_uuid
 from attnbench.plugins.loading import variant_of
+from attnbench.stats.disturbance import DISTURBED, block_warning
 from attnbench.tensors.prepared_call import prepare_call
 
 if TYPE_CHECKING:
@@ -66,12 +69,19 @@ def test_attention(benchmark: Any, request: pytest.FixtureRequest, device: str, 
         before = gate.before()
         if not before.passed:
             pytest.fail(f"wrong before the timing: {before.reason}", pytrace=False)
+        telemetry = telemetry_for(device, gpu_uuid)
+        telemetry.start()
         _time(benchmark, DirectionCall(call, inputs, problem), problem)
+        state = telemetry.read()
         after = gate.after()
     benchmark.has_error = not after.passed  # pytest-benchmark does not save the time of a test with an error
     if not after.passed:
         pytest.fail(f"wrong after the timing: {after.reason}", pytrace=False)
     benchmark.extra_info.update(_facts(benchmark, entry, problem, device), **before.to_json())
+    benchmark.extra_info["throttle"] = state.get("throttle", [])
+    if warning := block_warning(variant, state):
+        benchmark.extra_info[DISTURBED] = warning
+        warnings.warn(f"no verdict: {warning}", RuntimeWarning, stacklevel=1)
 
 
 def _time(benchmark: Any, direction_call: DirectionCall, workload: Workload) -> None:

@@ -29,8 +29,9 @@ def best(
 
     if format_ not in ("table", "json"):
         raise unknown("format", format_, ("table", "json"))
-    fastest = regions(Results.load(run_folders(runs, results)))
+    found = Results.load(run_folders(runs, results))
+    fastest = regions(found)
     if json_ or format_ == "json":
-        print(json.dumps(to_json(fastest), indent=1))
+        print(json.dumps(to_json(fastest, found.warnings), indent=1))
     else:
-        print_table(regions_table(fastest))
+        print_table(regions_table(fastest, found.warnings))

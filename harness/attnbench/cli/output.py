@@ -169,6 +169,12 @@ def print_next(records: Iterable[Record], plugins: Iterable[str]) -> None:
         print(f"next, for {variant} ({status}): {step}")
 
 
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Print a line for each warning about the results."""
+    for warning in warnings:
+        print(f"warning: {printable(warning)}")
+
+
 def _expectation(history: History, cell: Cell) -> str:
     known, device = history.memory_bytes(cell), cell.device.memory_bytes
     expected = least_bytes(cell.workload) if known is None else known

@@ -22,7 +22,7 @@ def report(
     The report consists of index.html, report.md, results.csv and figures. If several runs are given, one report
     compares the machines of all runs. To see what changed between two runs, use `attnbench compare`.
     """
-    from attnbench.cli.output import print_table
+    from attnbench.cli.output import print_table, print_warnings
     from attnbench.report.content import read
     from attnbench.report.write import write_content
 
@@ -34,4 +34,5 @@ def report(
     paths = write_content(content, target)
     for table in content.headline:
         print_table(table)
+    print_warnings(content.warnings)
     print(f"report: {paths[0]}")

@@ -61,14 +61,21 @@ with_axis_options(run, after="plugin")
 
 def _run(options: SimpleNamespace) -> None:
     """Run the command with the given options. Unless it is a dry run, raise typer.Exit with the exit code."""
-    from attnbench.cli.output import output_may_be_closed, print_next, print_plan, print_summary, watched
+    from attnbench.cli.output import (
+        output_may_be_closed,
+        print_next,
+        print_plan,
+        print_summary,
+        print_warnings,
+        watched,
+    )
     from attnbench.interrupts import EndedBySignal, signal_of
     from attnbench.plan.history import History
     from attnbench.plan.unsupported import unsupported_reasons
     from attnbench.runner.cell_limits import CellLimits
     from attnbench.runner.request import refuse_nothing_to_time, refuse_unrunnable
     from attnbench.runner.run import execute, start
-    from attnbench.store import latest, read_manifest
+    from attnbench.store import latest, load_warnings, read_manifest
 
     verbosity = level(quiet=options.quiet, verbose=options.verbose)
     host_memory = size("--host-memory", options.host_memory)
@@ -94,6 +101,7 @@ def _run(options: SimpleNamespace) -> None:
     with output_may_be_closed():
         print_summary(folder, summary, estimate)
         print_next(latest(folder).values(), read_manifest(folder).get("plugin_arguments", []))
+        print_warnings(load_warnings(folder))
     if summary.signal is not None:
         _leave_interrupted(folder, summary.signal)
     raise typer.Exit(1 if summary.failed else 0)

@@ -28,6 +28,7 @@ def verify(
     from attnbench.analysis.compare import agreement
     from attnbench.analysis.compare import sample as draw_sample
     from attnbench.analysis.results import Results
+    from attnbench.cli.output import print_warnings
     from attnbench.runner.resume import start_again
     from attnbench.runner.run import execute
     from attnbench.store import find_run
@@ -39,7 +40,9 @@ def verify(
         folder, [(cell.variant, cell.workload, cell.device) for cell in cells], results, split(plugin)
     )
     execute(repeated, catalog, plan)
-    found = agreement(before, Results.load(repeated))
+    again = Results.load(repeated)
+    found = agreement(before, again)
+    print_warnings(again.warnings)
     for change in found.disagreeing:
         ratio = f" {change.ratio:.2f}x" if change.ratio else ""
         print(f"differs: {change.variant} {change.workload_id}: {change.old_status} -> {change.new_status}{ratio}")

@@ -80,7 +80,7 @@ def load() -> Finding:
         return Finding("load", OK, found)
     busiest = ", ".join(_busiest()) or "no process above 10%"
     return Finding(
-        "load", WARNING, f"{found}; the busiest: {busiest}", "stop these processes, or expect wider intervals"
+        "load", WARNING, f"{found}; the busiest: {busiest}", "stop these processes, or expect cells without a verdict"
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pynvml
 
 # The bits in the result of nvmlDeviceGetCurrentClocksEventReasons that indicate throttling (see the clock event reasons
@@ -30,6 +31,10 @@ VIOLATIONS = {
     "RELIABILITY": "reliability",
 }
 VIOLATION_LIMIT = 0.02  # maximum share of the block during which a limit may keep the clocks down
+FOREIGN_PERCENT = 5  # maximum share of the time, in percent, during which processes of others may use the SMs
+# NVML measures how much each process uses the SMs over periods of at most one second, so what it reports for a block
+# may have happened up to one second before.
+UTILISATION_PERIOD_US = 1_000_000
 
 
 class NvmlTelemetry:
@@ -47,13 +52,13 @@ class NvmlTelemetry:
         self._is_instance = uuid.startswith("MIG-")
         if self._is_instance:
             self._gpu = library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._handle)
-        self._started = time.perf_counter()
+        self._started, self._started_us = time.perf_counter(), time.time_ns() // 1000
         self._energy_mj: int | None = None
         self._violations_ns: dict[str, int] = {}
 
     def start(self) -> None:
         """Store the counters at the start of a block."""
-        self._started = time.perf_counter()
+        self._started, self._started_us = time.perf_counter(), time.time_ns() // 1000
         self._violations_ns, self._energy_mj = self._violations(), self._energy()
 
     def read(self) -> dict[str, Any]:
@@ -66,20 +71,26 @@ class NvmlTelemetry:
           the sum over many blocks is meaningful
         - `throttle`: the limits that kept the clocks down since `start` for more than VIOLATION_LIMIT of the time and,
           if the driver does not count this time, the reasons that apply now
-        - `foreign_pids`: the PIDs of other processes that use the GPU. None if they can't be told from this process,
-          because NVML reports PIDs of the host and this process runs in a container
+        - `foreign_pids`: the PIDs of processes outside this run that use the GPU. None if they can't be told from this
+          process, because NVML reports PIDs of the host and this process runs in a container
+        - `foreign_sm_percent`: the share of the time during which these processes ran kernels, in percent; None if NVML
+          does not report it. A block is `foreign_load` if this is more than FOREIGN_PERCENT
         """
         nvml, elapsed = self._nvml, max(time.perf_counter() - self._started, 1e-9)
         average_mw = None if self._is_instance else self._query(nvml.nvmlDeviceGetPowerUsage)
         before_mj, now_mj = self._energy_mj, self._energy()
+        foreign_pids = self._foreign_pids()
+        foreign = self._foreign_sm_percent(foreign_pids)
+        busy = ["foreign_load"] if (foreign or 0) > FOREIGN_PERCENT else []
         return {
             "sm_clock_mhz": self._query(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             "power_w": self._power_w(),
             "power_average_w": None if average_mw is None else average_mw / 1000,
             "temperature_c": self._query(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
             "energy_j": None if before_mj is None or now_mj is None else (now_mj - before_mj) / 1000,
-            "throttle": self._throttle(elapsed),
-            "foreign_pids": self._foreign_pids(),
+            "throttle": [*self._throttle(elapsed), *busy],
+            "foreign_pids": foreign_pids,
+            "foreign_sm_percent": foreign,
         }
 
     def used_bytes(self) -> int | None:
@@ -122,7 +133,23 @@ class NvmlTelemetry:
 
     def _foreign_pids(self) -> list[int] | None:
         pids = {process.pid for process in self._processes()}
-        return sorted(pids - {os.getpid()}) if os.getpid() in pids else None
+        return sorted(filter(_is_foreign, pids)) if os.getpid() in pids else None
+
+    def _foreign_sm_percent(self, foreign_pids: list[int] | None) -> int | None:
+        """Return how much of the time foreign processes ran kernels, in percent, according to their latest samples."""
+        if foreign_pids is None:
+            return None
+        if not foreign_pids:
+            return 0
+        since_us = self._started_us - UTILISATION_PERIOD_US
+        try:
+            samples = self._nvml.nvmlDeviceGetProcessUtilization(self._handle, since_us)
+        except self._nvml.NVMLError_NotFound:  # no process has run a kernel since then
+            return 0
+        except self._nvml.NVMLError:
+            return None
+        latest = {sample.pid: sample for sample in sorted(samples, key=lambda sample: int(sample.timeStamp))}
+        return min(100, sum(int(sample.smUtil) for pid, sample in latest.items() if pid in foreign_pids))
 
     def _processes(self) -> list[Any]:
         try:
@@ -135,3 +162,13 @@ class NvmlTelemetry:
             return function(self._gpu, *arguments)
         except self._nvml.NVMLError:
             return None
+
+
+def _is_foreign(pid: int) -> bool:
+    """Return whether a process is not one of this run's workers, which are forked by one process, as this one is."""
+    if pid == os.getpid():
+        return False
+    try:
+        return psutil.Process(pid).ppid() != os.getppid()
+    except psutil.Error:
+        return True

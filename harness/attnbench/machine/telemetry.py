@@ -11,6 +11,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,10 @@ from attnbench.machine.cgroups import ControlGroups
 
 # If a block exceeds one of these limits, its `throttle` entry contains the reason.
 STEAL_LIMIT = 0.02  # maximum share of the block's CPU time that the hypervisor may take
-WAITED_LIMIT = 0.02  # maximum time that this process's threads may wait for a core, as a share of the block's time
+# Maximum time that this process's threads may wait while other processes use their cores, as a share of the block's
+# time. The kernel's own work interrupts each core now and then, so the share grows with the number of threads.
+WAITED_LIMIT, WAITED_PER_THREAD = 0.02, 0.001
+ACTIVE_SHARE = 0.01  # a thread is active if it ran or waited for more than this share of the block
 # Maximum number of cores that other processes may use. This limit applies only if the kernel does not report how long
 # threads waited for a core.
 FOREIGN_LIMIT = 0.5
@@ -81,7 +85,7 @@ class CpuTelemetry:
     """
 
     def __init__(self) -> None:
-        self._process, self._groups = psutil.Process(), ControlGroups()
+        self._groups = ControlGroups()
         self._cores = (
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         )
@@ -93,8 +97,8 @@ class CpuTelemetry:
         """Store the counters at the start of a block."""
         self._wall = time.perf_counter()
         self._busy, self._steal = _cpu_seconds(self._cores)
-        self._process_s = sum(self._process.cpu_times()[:2])
-        self._waited = waited_ns()
+        self._process_s = time.process_time()
+        self._threads = thread_times()
         self._throttled_us, self._thermal = self._groups.throttled_us(), _thermal_throttles()
 
     def read(self) -> dict[str, Any]:
@@ -104,6 +108,7 @@ class CpuTelemetry:
         - `steal`: the share of the CPU time that the hypervisor took
         - `waited`: the time for which threads of this process were ready to run but had no core, as a share of the
           block's duration; None if the kernel does not count this time
+        - `cores_used`: the mean number of cores that this process kept busy
         - `foreign_cores`: the number of cores that other processes kept busy during the last FOREIGN_WINDOW_S; None
           until the timed blocks add up to this duration
         - `throttle`: the reasons why the block was slowed down
@@ -111,9 +116,9 @@ class CpuTelemetry:
         wall = max(time.perf_counter() - self._wall, 1e-9)
         busy, stolen = _cpu_seconds(self._cores)
         steal = (stolen - self._steal) / (wall * len(self._cores))
-        foreign = self._foreign_cores(busy - self._busy - (sum(self._process.cpu_times()[:2]) - self._process_s), wall)
-        now = waited_ns()
-        waited = None if now is None or self._waited is None else max(0, now - self._waited) / 1e9 / wall
+        own_s = time.process_time() - self._process_s
+        foreign = self._foreign_cores(busy - self._busy - own_s, wall)
+        load = ThreadLoad.between(self._threads, thread_times(), wall, len(self._cores))
         frequency = None
         with contextlib.suppress(Exception):
             frequency = psutil.cpu_freq().current
@@ -121,13 +126,14 @@ class CpuTelemetry:
             "quota": self._groups.throttled_us() > self._throttled_us,
             "thermal": _thermal_throttles() > self._thermal,
             "steal": steal > STEAL_LIMIT,
-            "foreign_load": (foreign or 0.0) > FOREIGN_LIMIT if waited is None else waited > WAITED_LIMIT,
+            "foreign_load": (foreign or 0.0) > FOREIGN_LIMIT if load is None else load.is_foreign(foreign or 0.0),
         }
         return {
             "load_1m": round(os.getloadavg()[0], 2),
             "cpu_mhz": None if not frequency else round(frequency, 1),
             "steal": round(max(0.0, steal), 4),
-            "waited": None if waited is None else round(waited, 4),
+            "waited": None if load is None else round(load.waited, 4),
+            "cores_used": round(own_s / wall, 3),
             "foreign_cores": None if foreign is None else round(foreign, 3),
             "throttle": [cause for cause, applies in causes.items() if applies],
         }
@@ -151,16 +157,69 @@ def _cpu_seconds(cores: Sequence[int]) -> tuple[float, float]:
     return sum(map(_busy, chosen)), sum(getattr(core, "steal", 0.0) for core in chosen)
 
 
+ThreadTimes = dict[str, tuple[int, int]]  # key: thread id; value: how long the thread ran and waited for a core, in ns
+
+
+@dataclass(frozen=True)
+class ThreadLoad:
+    """How busy the threads of a process were during a block.
+
+    - `active`: the number of threads that ran or waited for more than ACTIVE_SHARE of the block
+    - `ran`, `waited`: the time for which threads ran and waited for a core, summed over the threads, as a share of the
+      block's duration
+    - `cores`: the number of cores that the process may use
+    """
+
+    active: int
+    ran: float
+    waited: float
+    cores: int
+
+    @classmethod
+    def between(cls, before: ThreadTimes, now: ThreadTimes, wall_s: float, cores: int) -> ThreadLoad | None:
+        """Return the load between two results of `thread_times`, or None if the kernel does not count these times."""
+        if not before or not now:
+            return None
+        starts = {thread: before.get(thread, (0, 0)) for thread in now}
+        shares = [
+            (max(0, ran - starts[thread][0]) / 1e9 / wall_s, max(0, waited - starts[thread][1]) / 1e9 / wall_s)
+            for thread, (ran, waited) in now.items()
+        ]
+        active = sum(ran + waited > ACTIVE_SHARE for ran, waited in shares)
+        return cls(active, sum(ran for ran, _ in shares), sum(waited for _, waited in shares), cores)
+
+    def is_foreign(self, foreign_cores: float) -> bool:
+        """Return whether threads waited too long for cores that other processes used.
+
+        `foreign_cores` is the number of cores that other processes kept busy. If the process has more active threads
+        than cores, its threads also wait for each other. Then others can have caused no more of the waiting than the
+        cores' time that the process did not get, and no more than the others used.
+        """
+        waited = self.waited
+        if self.active > self.cores:
+            waited = min(waited, self.cores - self.ran, foreign_cores)
+        return waited > WAITED_LIMIT + WAITED_PER_THREAD * max(0, self.active - 1)
+
+
+def thread_times() -> ThreadTimes:
+    """Return how long each thread of this process has run and waited for a core, in ns.
+
+    The result is empty if the kernel does not count these times (see sched-stats.rst in the documentation of Linux).
+    """
+    times = {}
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread may have exited
+            ran, waited = path.read_text().split()[:2]
+            times[path.parent.name] = int(ran), int(waited)
+    return times if any(waited for _, waited in times.values()) else {}
+
+
 def waited_ns() -> int | None:
     """Return how long, in ns, this process's threads were ready to run but had no core, summed over the threads.
 
-    Returns None if the kernel does not count this time (see sched-stats.rst in the documentation of Linux).
+    Returns None if the kernel does not count this time.
     """
-    waited = 0
-    for path in Path("/proc/self/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # the thread may have exited
-            waited += int(path.read_text().split()[1])
-    return waited or None
+    return sum(waited for _, waited in thread_times().values()) or None
 
 
 def _busy(times: Any) -> float:

@@ -75,7 +75,7 @@ def shown_changes(comparison: RunComparison) -> list[Change]:
 
 def explanations(comparison: RunComparison) -> list[str]:
     """Return notes that explain the ratio, how cells are matched, and the noise floors of both runs."""
-    notes = ["Ratio: new latency over old, with a 95% interval; above 1 is slower."]
+    notes = [*comparison.warnings, "Ratio: new latency over old, with a 95% interval; above 1 is slower."]
     if not comparison.same_device:
         notes.append("The runs are from different devices, so cells are matched by variant and workload.")
     floors = ("old", comparison.old_noise_floor), ("new", comparison.new_noise_floor)
@@ -107,6 +107,7 @@ def comparison_json(comparison: RunComparison) -> dict[str, Any]:
         "new_noise_floor": comparison.new_noise_floor,
         "counts": comparison.counts,
         "regressions": len(comparison.regressions),
+        "warnings": list(comparison.warnings),
         "changes": [dataclasses.asdict(change) for change in comparison.changes],
     }
 

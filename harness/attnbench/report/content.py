@@ -26,7 +26,8 @@ METHOD = (
     " fastest one of a shape if it can't be shown to be slower in the rounds that both were timed in; the test is"
     " corrected for the number of comparisons, and takes into account how much processes that run the same code differ."
     " Variants that can't be compared in this way, because they were timed in different runs, not in turns or in a"
-    " single process, tie if their intervals overlap."
+    " single process, tie if their intervals overlap. A cell is disturbed if others had the cores in most of its"
+    " blocks. It has a time but no verdict, so it ties with the fastest."
 )
 
 
@@ -36,6 +37,7 @@ class Content:
 
     title: str
     summary: str
+    warnings: tuple[str, ...]
     results: Results
     contests: tuple[Contest, ...]
     gains: Mapping[str, DispatchGain]
@@ -60,6 +62,7 @@ def read(runs: str | Path | Sequence[str | Path], baseline: str | None = None) -
     return Content(
         title=_title(results),
         summary=_summary(results),
+        warnings=tuple(results.warnings),
         results=results,
         contests=tuple(ranked),
         gains={} if results.baseline is None else dispatch_gains(results, results.baseline),

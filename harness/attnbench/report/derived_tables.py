@@ -32,7 +32,8 @@ EXPONENT_NOTE = (
 VERDICT_NOTE = (
     "Ratio of the variant's time to the baseline's, with a 95% interval over pairs of processes. same: the interval"
     " lies within 0.99 to 1.01. faster, slower: corrected for the number of rows, so that at most 5% of these verdicts"
-    " are expected to be false. undecided: none of these."
+    " are expected to be false. undecided: none of these. undecided (disturbed): others had the cores in most of the"
+    " blocks of one of the two, so that there is only the ratio of their median times."
 )
 TRAIT_NOTES = (
     (
@@ -59,6 +60,7 @@ class Fits:
     shares: tuple[Share, ...]
     gains: tuple[ParallelGain, ...]
     ratios: tuple[DeviceRatio, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def fit(results: Results) -> Fits:
@@ -66,13 +68,14 @@ def fit(results: Results) -> Fits:
     return Fits(
         tuple(regions(results)), tuple(exponents(results)), tuple(crossovers(results)), tuple(reaches(results)),
         tuple(shares(results)), tuple(gains(results)), tuple(device_ratios(results)),
+        tuple(results.warnings),
     )  # fmt: skip
 
 
 def derived_tables(fits: Fits) -> list[Table]:
     """Return all non-empty tables of derived values."""
     made = [
-        regions_table(fits.regions[:MAX_ROWS]),
+        regions_table(fits.regions[:MAX_ROWS], fits.warnings),
         Table(
             "Device against device",
             ("contest", "variant", "device", "over", "shapes", "speed-up", SPAN),
@@ -128,13 +131,16 @@ def _gain(gain: ParallelGain) -> tuple[TableCell, ...]:
     return row(gain.device_name, gain.workload_id, gain.variant, *times, f"{100 * gain.efficiency:.0f}%")
 
 
-def regions_table(table: Sequence[Region]) -> Table:
-    """Return the regions of a dispatch table as a report table."""
+def regions_table(table: Sequence[Region], warnings: Sequence[str] = ()) -> Table:
+    """Return the regions of a dispatch table as a report table, with the warnings of its results as notes."""
     return Table(
         "Fastest variant by region of shapes",
         ("device", "setting", "lengths", "variant", "margin", "clear", "tied with"),
         tuple(_region(region) for region in table),
-        ("Margin: median speed-up over the next variant that is measurably slower. Clear: shapes without a tie.",),
+        (
+            "Margin: median speed-up over the next variant that is measurably slower. Clear: shapes without a tie.",
+            *warnings,
+        ),
         labels=4,
     )
 
@@ -202,7 +208,10 @@ def _verdict_cell(comparison: PairedResult | None) -> TableCell:
         return TableCell("")
     low, high = comparison.low, comparison.high
     interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-    return TableCell(f"{comparison.verdict} {comparison.ratio:.3f}{interval}", best=comparison.verdict == FASTER)
+    reason = f" ({comparison.reason})" if comparison.reason else ""
+    return TableCell(
+        f"{comparison.verdict}{reason} {comparison.ratio:.3f}{interval}", best=comparison.verdict == FASTER
+    )
 
 
 def tiers_and_traits(manifests: Iterable[dict[str, Any]]) -> Table:

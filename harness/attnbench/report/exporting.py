@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnbench.analysis.digest import DISTURBED_BLOCKS
 from attnbench.analysis.ranking import contests
 from attnbench.analysis.results import Results
 from attnbench.errors import UsageError, unknown
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHAPE = tuple(name for name, axis in AXES.items() if not axis.surrounds and name not in ("seq_q", "seq_k"))
-RAW = ("samples_ns", "cold_samples_ns", *BLOCK_FIELDS)
+RAW = ("samples_ns", "cold_samples_ns", *BLOCK_FIELDS, DISTURBED_BLOCKS)
 NESTED = (*RAW, "kernels", "error", "telemetry", "flags")
 
 

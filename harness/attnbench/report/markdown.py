@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def to_markdown_report(content: Content, process: FigureProcess, folder: Path) -> str:
     """Return the report as Markdown, in which the paths of figures are relative to `folder`."""
-    parts = [f"# {escape_markdown(content.title)}\n", escape_markdown(content.summary) + "\n", "## Who is fastest\n"]
+    parts = [f"# {escape_markdown(content.title)}\n", escape_markdown(content.summary) + "\n"]
+    parts += [f"**{escape_markdown(_sentence(warning))}**\n" for warning in content.warnings]
+    parts += ["## Who is fastest\n"]
     parts += ["\n".join(f"- {escape_markdown(contest.verdict)}" for contest in content.contests) + "\n"]
     parts += [escape_markdown(f"On {device}: {gain}") + "\n" for device, gain in content.gains.items()]
     parts += [to_markdown(table) for table in content.headline]
@@ -33,6 +35,10 @@ def to_markdown_report(content: Content, process: FigureProcess, folder: Path) -
     parts += ["## Method\n", METHOD + "\n", *(to_markdown(table) for table in content.method)]
     parts += ["## Provenance\n", _untitled(content.provenance, "")]
     return "\n".join(parts)
+
+
+def _sentence(warning: str) -> str:
+    return f"{warning[:1].upper()}{warning[1:]}."
 
 
 def _section(title: str, tables: Sequence[Table]) -> list[str]:

@@ -15,6 +15,7 @@ from attnbench.measure_config import DEFAULT_PRECISION
 from attnbench.record import SUSPECT
 from attnbench.report.derived_tables import SPAN, tiers_and_traits
 from attnbench.report.table import Table, TableCell, row
+from attnbench.stats.disturbance import DISTURBED, DISTURBED_LIMIT
 from attnbench.untrusted import listing, mapping
 
 if TYPE_CHECKING:
@@ -62,15 +63,17 @@ def method(results: Results) -> list[Table]:
     }
     timed = results.current
     timed = timed[timed["status"] == "ok"]
-    throttled = timed["throttled_share"].dropna()
-    share = f"{throttled.mean():.1%}" if len(throttled) else "unknown: no clock or throttle state could be read"
+    throttled, disturbed = timed["throttled_share"].dropna(), timed["disturbed_share"].dropna()
+    unknown = "unknown: no clock or throttle state could be read"
     quality = [
         row("noise floor", noise_text(results.noise_floor)),
         row(
             "cells that used up the time budget before reaching the precision", _share(timed["stopped_by"] == "budget")
         ),
-        row("blocks timed during throttling or load from other processes", share),
+        row("blocks timed while limits kept the clocks down", f"{throttled.mean():.1%}" if len(throttled) else unknown),
         row("cells with more than 10% such blocks", _share(throttled > 0.1)),
+        row("blocks in which others had the cores", f"{disturbed.mean():.1%}" if len(disturbed) else unknown),
+        row("cells with more than 50% such blocks, which have no verdict", _share(disturbed > DISTURBED_LIMIT)),
     ]
     flags = Counter(flag for names in timed["flags"] for flag in names)
     quality += [row(f"cells flagged {flag}", count) for flag, count in sorted(flags.items())]
@@ -240,6 +243,7 @@ def _latency_cell(cell: dict[str, Any] | None, leaders: set[str]) -> TableCell:
     text = _with_interval(cell["latency_ms"], cell["latency_low_ms"], cell["latency_high_ms"])
     if SUSPECT in cell["flags"]:
         return TableCell(f"{text} (suspect)")
+    text += f" ({DISTURBED})" if DISTURBED in cell["flags"] else ""
     leads = cell["variant"] in leaders
     return TableCell(text, best=leads and len(leaders) == 1, tied=leads and len(leaders) > 1)
 

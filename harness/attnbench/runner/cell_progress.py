@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnbench.machine.utc_clock import utc_now
 from attnbench.record import Record
+from attnbench.stats.disturbance import causes, is_throttled
 from attnbench.stats.paired import Blocks
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from attnbench.runner.cell_limits import CellLimits
     from attnbench.stats.stopping import StoppingRule
 
-THROTTLED_LIMIT = 0.10  # a record is flagged `throttled` if more than this share of its samples were throttled
+# A record is flagged `throttled` if limits kept the clocks down while more than this share of its samples were taken.
+THROTTLED_LIMIT = 0.10
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class CellProgress:
     - `process`: the number of the process that measures the cell at present, or is the next to do so
     - `processes`: the number of processes that are to measure the cell
     - `stopping`: the rule that decides when the present process has taken enough samples
+    - `repeated`: the number of blocks that were measured again, because others had the cores during their round
     """
 
     cell: Cell
@@ -67,11 +70,17 @@ class CellProgress:
     details: dict[str, Any] = field(default_factory=dict)
     stopping: StoppingRule | None = None
     stopped_by: str | None = None
+    repeated: int = 0
 
     @property
     def blocks(self) -> Blocks:
         """The samples of the blocks so far."""
-        return Blocks(self.samples_ns, self.block_sizes, self.block_rounds, self.block_processes)
+        return Blocks(self.samples_ns, self.block_sizes, self.block_rounds, self.block_processes, self.disturbed)
+
+    @property
+    def disturbed(self) -> list[int]:
+        """1 for each block in which others had the cores, and 0 for each other block."""
+        return [int(bool(causes(block))) for block in self.telemetry]
 
     @property
     def is_last_process(self) -> bool:
@@ -120,6 +129,9 @@ class CellProgress:
 
 
 def throttled_share(telemetry: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> float:
-    """Return the share of samples that were taken in throttled blocks, given each block's telemetry and size."""
-    throttled = sum(size for block, size in zip(telemetry, sizes, strict=True) if block.get("throttle"))
-    return throttled / max(1, sum(sizes))
+    """Return the share of samples that were taken while limits kept the clocks down.
+
+    `telemetry` and `sizes` hold the telemetry and the number of samples of each block.
+    """
+    blocks = zip(telemetry, sizes, strict=True)
+    return sum(size for block, size in blocks if is_throttled(block)) / max(1, sum(sizes))

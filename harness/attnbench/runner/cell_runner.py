@@ -31,6 +31,7 @@ from attnbench.plan.device_peaks import cached_limits
 from attnbench.record import HARNESS_OUT_OF_MEMORY, STOPPED, SUSPECT
 from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share
 from attnbench.runner.worker_team import start_worker
+from attnbench.stats.disturbance import DISTURBED, causes, exceeds_limit
 from attnbench.stats.stopping import PRECISION, StoppingRule
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class CellRunner:
         self._resident_workers = resident_workers
         self._worker: WorkerHandle | None = None
         self._progress: CellProgress | None = None
+        self._latest: Block | None = None  # the latest block, until it has been counted or is to be repeated
         self.seconds: dict[str, float] = {}  # by phase: the time in seconds that workers spent before they were stopped
         self._loaded: DoneReply | WorkerLostError | None = None
 
@@ -110,7 +112,7 @@ class CellRunner:
         `progress` holds what earlier processes have measured of the cell. Returns the cell's record if the cell is not
         tried or if one of these steps fails, and None otherwise.
         """
-        self._progress, cell = progress, progress.cell
+        self._progress, cell, self._latest = progress, progress.cell, None
         progress.stopping = None
         crashes = self._context.crashes[cell.variant.name]
         if crashes >= MAX_CRASHES:
@@ -140,8 +142,8 @@ class CellRunner:
     def block(self, round_number: int, duration_ns: float) -> Record | None:
         """Time one block of about `duration_ns` and store its samples.
 
-        A block during which the run was stopped and continued is timed again. Returns the cell's record if the block
-        fails, and None otherwise.
+        Call `count_block` or `repeat_block` afterwards. A block during which the run was stopped and continued is timed
+        again. Returns the cell's record if the block fails, and None otherwise.
         """
         for tries in range(1, 1 + MAX_STOPPED_BLOCKS):
             stopped_s = self._running_worker.stopped_s
@@ -181,8 +183,23 @@ class CellRunner:
         if block.suspicions:
             telemetry = {**telemetry, "suspects": [f"{found.kind}: {found.text}" for found in block.suspicions]}
         self._current.telemetry.append(telemetry)
-        if not self.stopping.done:
+        self._latest = block
+
+    @property
+    def was_disturbed(self) -> bool:
+        """Whether others had the cores during the latest block."""
+        return self._latest is not None and bool(causes(self._latest.telemetry))
+
+    def count_block(self) -> None:
+        """Let the stopping rule count the latest block."""
+        block, self._latest = self._latest, None
+        if block is not None and not self.stopping.done:
             self.stopping.add(block.samples_ns, block.wall_ns)
+
+    def repeat_block(self) -> None:
+        """Note that the latest block will be measured again. Its samples are kept, but they don't end the sampling."""
+        self._latest = None
+        self._current.repeated += 1
 
     def close(self) -> Record | None:
         """End this process's part of the cell.
@@ -230,6 +247,8 @@ class CellRunner:
         if throttled_share(self._current.telemetry, self._current.block_sizes) > THROTTLED_LIMIT:
             self.flag("throttled")
         self._suspect_if_too_fast()
+        if exceeds_limit(self._current.disturbed):
+            self.flag(DISTURBED)
         self._current.details = {
             "backend": profile.backend,
             "kernels_reason": profile.kernels_reason,
@@ -237,6 +256,8 @@ class CellRunner:
             "reserved_bytes": reply.reserved_bytes,
             "driver_bytes": reply.driver_bytes,
             "resident_workers": self._current.resident_workers,
+            "disturbed_blocks": sum(self._current.disturbed),
+            "repeated_blocks": self._current.repeated,
         }
         samples = "cold_samples_ns" if self._protocol.mode == "cold" else "samples_ns"
         return self._record(

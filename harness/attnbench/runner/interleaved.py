@@ -199,7 +199,11 @@ class InterleavedCells:
         `rounds` yields the numbers of the rounds. A cell that has enough samples takes no part in further rounds. The
         baseline is an exception: it takes part until the end, so that every other cell can be compared with it in each
         round.
+
+        If others had the cores during a block, all cells of its round are measured again, because only blocks of the
+        same round are compared. There are at most as many such rounds as a process must have at least.
         """
+        repeats = runners[0].share.min_blocks if runners else 0
         while any(runner.is_open and not runner.stopping.done for runner in runners) and not self._interrupted():
             number = next(rounds)
             taking_part = [
@@ -211,6 +215,11 @@ class InterleavedCells:
                 ended = runner.block(number, self._block_ns(runner)) if not self._interrupted() else None
                 if ended is not None:
                     self._store_or_retry(ended)
+            timed = [runner for runner in taking_part if runner.is_open]
+            repeated = repeats > 0 and any(runner.was_disturbed for runner in timed)
+            repeats -= repeated
+            for runner in timed:
+                (runner.repeat_block if repeated else runner.count_block)()
 
     def _block_ns(self, runner: CellRunner) -> float:
         wanted = max(self._runners.protocol.block_s * 1e9, MIN_CALLS_PER_BLOCK * runner.call_ns)

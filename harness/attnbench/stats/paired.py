@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TypeVar
 
+from attnbench.stats.disturbance import DISTURBED
 from attnbench.stats.noise_floor import NoiseFloor
 
 Key = TypeVar("Key")
@@ -34,23 +35,29 @@ class Blocks:
     - `sizes`: the number of samples in each block
     - `rounds`: the round in which each block was measured; rounds are numbered across all processes of the cell
     - `processes`: the number of the process that measured each block; empty if one process measured all of them
+    - `disturbed`: 1 for each block in which others had the cores, and 0 for each other block; empty if there is none
     """
 
     samples_ns: Sequence[float]
     sizes: Sequence[int]
     rounds: Sequence[int]
     processes: Sequence[int] = ()
+    disturbed: Sequence[int] = ()
 
     def medians(self) -> dict[int, dict[int, float]]:
         """Return the median of each round's samples in ns, keyed by process and round.
 
-        All blocks of a round are pooled.
+        All blocks of a round are pooled. Disturbed blocks are left out, because they are no evidence.
         """
         edges = [0, *itertools.accumulate(self.sizes)]
-        processes = self.processes or (0,) * len(self.sizes)
+        none = (0,) * len(self.sizes)
+        blocks = zip(
+            itertools.pairwise(edges), self.processes or none, self.rounds, self.disturbed or none, strict=True
+        )
         gathered: dict[int, dict[int, list[float]]] = {}
-        for (start, end), process, number in zip(itertools.pairwise(edges), processes, self.rounds, strict=True):
-            gathered.setdefault(process, {}).setdefault(number, []).extend(self.samples_ns[start:end])
+        for (start, end), process, number, disturbed in blocks:
+            if not disturbed:
+                gathered.setdefault(process, {}).setdefault(number, []).extend(self.samples_ns[start:end])
         return {
             process: {number: median(samples) for number, samples in rounds.items() if samples}
             for process, rounds in gathered.items()
@@ -65,6 +72,7 @@ class PairedResult:
     - `q_value`: the p-value, corrected for the number of rows in the table
     - `verdict`: `faster`, `slower`, `same` or `undecided`
     - `processes`: the number of pairs of processes that were compared
+    - `reason`: why there is no verdict although both variants were measured: DISTURBED, or None
     """
 
     ratio: float
@@ -73,13 +81,19 @@ class PairedResult:
     q_value: float
     verdict: str
     processes: int
+    reason: str | None = None
+
+    @classmethod
+    def without_verdict(cls, ratio: float) -> PairedResult:
+        """Return the result for two cells of which others disturbed one so much that their ratio is no evidence."""
+        return cls(ratio, None, None, 1.0, UNDECIDED, 0, DISTURBED)
 
 
 def process_ratios(candidate: Blocks, baseline: Blocks) -> dict[int, float]:
     """Return log(candidate / baseline) for each pair of processes that took turns, keyed by the processes' number.
 
     The two processes of a pair have the same number. The value of a pair is the median over the rounds that both
-    processes measured, so that a round which something disturbed does not count.
+    processes measured undisturbed. A pair without such a round is left out.
     """
     candidate_medians, baseline_medians = candidate.medians(), baseline.medians()
     ratios = {}
