@@ -41,9 +41,8 @@ class Progress(AbstractContextManager["Progress"], RunListener):
         self.total, self.done, self.level = len(plan.cells), 0, level
         self.width = len(str(self.total))
         self._began, self._estimate = time.monotonic(), TimeEstimate(0.0)
-        self._measured: dict[
-            tuple[str, str], None
-        ] = {}  # the device and the id of each workload that has been measured
+        self._measured: set[tuple[str, str]] = set()  # the device and the id of each workload that has been measured
+        self._measured_s = 0.0  # the time that they were estimated to take
         self.console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 10_000)
 
     def __exit__(self, *exception: object) -> None:
@@ -60,7 +59,7 @@ class Progress(AbstractContextManager["Progress"], RunListener):
     @property
     def left_s(self) -> float:
         """The estimated seconds until the run ends, or 0 if no estimate was announced."""
-        return self._estimate.left_s([workload for _, workload in self._measured], time.monotonic() - self._began)
+        return self._estimate.left_s(len(self._measured), self._measured_s, time.monotonic() - self._began)
 
     def _announce(self, line: str) -> None:
         if self.level != "quiet":
@@ -85,8 +84,11 @@ class Progress(AbstractContextManager["Progress"], RunListener):
             self.console.print(self.line(record), soft_wrap=True)
 
     def _count(self, record: Record) -> None:
-        if record.status == "ok":  # all cells of a workload take turns, so the others have been measured, too
-            self._measured[record.device, record.workload.id] = None
+        measured = record.device, record.workload.id
+        # All cells of a workload take turns, so the others have been measured, too.
+        if record.status == "ok" and measured not in self._measured:
+            self._measured.add(measured)
+            self._measured_s += self._estimate.seconds.get(record.workload.id, 0.0)
         # The total does not include the cells that the search for the memory frontier adds.
         self.done += SEARCHED not in record.flags
 

@@ -1,12 +1,13 @@
 """Run plans on a simulated cluster in which nodes can be lost and tasks can fail."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from attnbench.cluster import node_task
-from attnbench.cluster.backend import DeviceType, NodeLostError
+from attnbench.cluster import executor, node_task
+from attnbench.cluster.backend import ClusterLostError, DeviceType, NodeLostError
 from attnbench.cluster.executor import MAX_LOST_NODES, ClusterExecutor, GroupQueue
 from attnbench.errors import UsageError
 from attnbench.machine.finding import Problem
@@ -19,8 +20,8 @@ from attnbench.store import read_manifest, read_run
 class FakeCluster:
     """A simulated cluster. Each call to `finished` lets one task finish.
 
-    `outcomes` contains the outcomes of the first tasks that finish: each is `lost`, `type lost`, `raises`, `refused`,
-    `wrong` or `ok`. All other tasks have the outcome `ok`.
+    `outcomes` contains the outcomes of the first tasks that finish: each is `lost`, `type lost`, `cluster lost`,
+    `raises`, `refused`, `unfit`, `wrong` or `ok`. All other tasks have the outcome `ok`.
     """
 
     name = "fake"
@@ -57,11 +58,21 @@ class FakeCluster:
         if outcome == "type lost":
             self.available = []
             raise NodeLostError("NodeDiedError")
+        if outcome == "cluster lost":
+            raise ClusterLostError("the head does not answer")
         if outcome == "raises":
             raise RuntimeError("task failed")
         if outcome == "refused":
             return {"refused": "no such variant here", "host": "n"}
+        if outcome == "unfit":
+            return {"refused": "another version here", "unfit": True, "host": "n", "node": device}
         return group_result(device, order, wrong=outcome == "wrong")
+
+    def exclude(self, node):
+        self.available = [
+            dataclasses.replace(device_type, slots=device_type.slots - (device_type.name == node))
+            for device_type in self.available
+        ]
 
     def cancel(self, handle):
         self.cancelled.append(handle)
@@ -124,10 +135,10 @@ def run_on(stubbed):
     The function returns the run's folder, the summary and the cluster.
     """
 
-    def run_plan(device_types, outcomes=(), labels=(), *, missing_nodes_s=0.0):
+    def run_plan(device_types, outcomes=(), labels=(), *, missing_nodes_s=0.0, seqs=(16, 24)):
         cluster = FakeCluster(device_types, outcomes)
         executor = ClusterExecutor(cluster, labels)
-        axes = {"heads": [2], "seq": [16, 24], "head_dim": [8]}
+        axes = {"heads": [2], "seq": list(seqs), "head_dim": [8]}
         request = Request(
             variants=["alpha", "beta"], axes=axes, results=stubbed.folder / "results", name="r", every_device=True
         )
@@ -197,6 +208,43 @@ def test_cells_are_interrupted_when_no_node_of_their_type_is_left(run_on):
     run, summary, _ = run_on([A100], ["type lost"])
     assert summary.statuses == {"interrupted": 4}
     assert all("no machine with cuda:A100 is left" in str(record.reason) for record in read_run(run).records)
+
+
+def test_a_node_that_cannot_measure_these_variants_gets_no_further_groups(run_on):
+    """If a node has other plugins, another node measures its group, and the summary names the reason."""
+    run, summary, cluster = run_on([H100], ["unfit"])
+    assert summary.statuses == {"unsupported": 4}
+    assert summary.refusals == ["another version here"]
+    assert len(cluster.orders) == 3
+    assert len(read_run(run).records) == 4
+
+
+def test_cells_are_errors_when_every_node_of_their_type_was_refused(run_on):
+    """If no node has the same plugins, the cells are recorded as errors at once, without waiting for other nodes."""
+    run, summary, cluster = run_on([A100], ["unfit"], missing_nodes_s=1e9)
+    assert summary.statuses == {"error": 4}
+    assert len(cluster.orders) == 1
+    assert all("another version here" in str(record.reason) for record in read_run(run).records)
+
+
+def test_a_lost_cluster_ends_the_run_with_the_remedy(run_on, stubbed):
+    """If the cluster is lost, the error names the cause and the command that continues, and stored records remain."""
+    with pytest.raises(ClusterLostError, match=r"head does not answer; .* start the cluster again.*--resume \S+/r and"):
+        run_on([A100], ["ok", "cluster lost"])
+    assert len(read_run(stubbed.folder / "results" / "r").records) == 2
+
+
+def test_the_manifest_is_written_once_for_each_node(run_on, monkeypatch):
+    """The manifest, which contains the whole plan, is not written again for each group of a known node."""
+    written, write = [], executor.store.write_manifest
+
+    def counted(run, manifest):
+        written.append(run)
+        write(run, manifest)
+
+    monkeypatch.setattr(executor.store, "write_manifest", counted)
+    run_on([A100], seqs=range(8, 28))
+    assert len(written) == 2, "expected one manifest for the new run and one for the node"
 
 
 @pytest.mark.parametrize(

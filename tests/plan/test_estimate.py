@@ -12,7 +12,7 @@ from attnbench.plan.catalog import VariantEntry
 from attnbench.plan.cells import Cell, Plan
 from attnbench.plan.devices import Device
 from attnbench.plan.estimate import assumed_peaks, cell_seconds
-from attnbench.plan.history import History
+from attnbench.plan.history import History, TimeEstimate
 from attnbench.record import Record
 from attnbench.workloads.suite import built_in_suites
 
@@ -127,9 +127,9 @@ def test_the_time_left_is_close_after_a_quarter_of_a_first_run(tmp_path, monkeyp
     began = machine.now
 
     def ended(cell):
-        done[cell.workload.id] = None
+        done[cell.workload.id] = estimate.seconds[cell.workload.id]
         elapsed_s = (machine.now - began).total_seconds()
-        whole.append((elapsed_s, elapsed_s + estimate.left_s(done, elapsed_s)))
+        whole.append((elapsed_s, elapsed_s + estimate.left_s(len(done), sum(done.values()), elapsed_s)))
 
     _, actual_s = machine.run(plan, ended)
     later = [guess for elapsed_s, guess in whole if elapsed_s >= actual_s / 4]
@@ -181,3 +181,19 @@ def test_more_cells_and_processes_increase_the_estimate(tmp_path):
     assert total_s("naive", interleave=False) == total_s("naive", processes=1) < total_s("naive", processes=2)
     assert total_s("naive", "sdpa", unsupported=[f"sdpa-{work.id}" for work in WORKLOADS]) == one
     assert total_s() == 0
+
+
+def test_the_time_left_is_computed_without_going_through_all_workloads():
+    """However often the time left is asked for, the workloads of a run are added up only once."""
+    passes = []
+
+    class Groups(tuple):
+        __slots__ = ()
+
+        def __iter__(self):
+            passes.append(1)
+            return super().__iter__()
+
+    estimate = TimeEstimate(100.0, Groups((f"workload {number}", 1.0) for number in range(100)))
+    assert [round(estimate.left_s(done, float(done), float(done))) for done in (0, 25, 50, 100)] == [100, 75, 50, 0]
+    assert len(passes) == 1

@@ -1,11 +1,13 @@
 """How many workers may be resident on a device, and which of them are kept."""
 
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 
 from attnbench import Workload
 from attnbench.errors import UsageError
+from attnbench.isolation import worker_process
 from attnbench.plan.devices import Device
 from attnbench.plan.memory_frontier import least_bytes
 from attnbench.runner import cell_runners, places
@@ -78,12 +80,20 @@ class FakeRunner:
     def start(self, cell):
         self.has_worker = True
 
+    def stop_if_grown(self, kind):
+        """Keep the worker."""
+
     def stop(self):
         assert not self.is_open
         self.has_worker = False
 
     def wait_until_loaded(self):
         assert self.has_worker
+
+
+def cell_of(name):
+    """Return a stand-in for a cell of the variant with this name."""
+    return SimpleNamespace(variant=SimpleNamespace(name=name), device=SimpleNamespace(kind="cpu"))
 
 
 @pytest.fixture
@@ -99,11 +109,6 @@ def workers(monkeypatch):
         return "".join(name for name in "abcdef" if runners.for_cell(cell_of(name)).has_worker)
 
     return runners, start, resident
-
-
-def cell_of(name):
-    """Return a stand-in for a cell of the variant with this name."""
-    return SimpleNamespace(variant=SimpleNamespace(name=name))
 
 
 def test_the_worker_that_was_not_used_for_longest_is_stopped(workers):
@@ -132,3 +137,16 @@ def test_all_workers_but_one_are_stopped(workers):
     runners.stop(keep=cell_of("b"))
     assert resident() == "b"
     assert not runners.for_cell(cell_of("b"), 1).has_worker
+
+
+def test_a_worker_that_has_grown_is_replaced(stubbed, monkeypatch):
+    """A worker that holds 256 MiB more than at its start is replaced before the next workload."""
+
+    def held_bytes(process):
+        opened = Counter(int(pid) for _, _, pid in stubbed.opened()) if stubbed.log.exists() else Counter()
+        return opened[process] * 200 * 2**20
+
+    monkeypatch.setattr(worker_process, "resident_bytes", held_bytes)
+    _, summary = stubbed.run(seq=[8, 12, 16, 20])
+    assert summary.statuses == {"ok": 8}
+    assert set(Counter(pid for _, _, pid in stubbed.opened()).values()) == {2}

@@ -138,6 +138,8 @@ def print_summary(folder: Path, summary: RunSummary, estimate: TimeEstimate) -> 
     """
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.statuses.items()))
     counts = counts or "no cells to run"
+    for refusal in summary.refusals:
+        print(f"not used: {printable(refusal)}")
     print(
         f"{counts} in {summary.wall_s:.1f} s (estimated: {estimate.total_s:.1f} s), {summary.useful_share:.0%} of it "
         f"sampling{_phases(summary)}\nrecords: {folder}\nreport:  attnbench report {folder}"

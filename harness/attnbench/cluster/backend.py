@@ -16,6 +16,10 @@ class NodeLostError(AttnbenchError):
     """Raised when the node that runs a task is lost. The task can be run again on another node."""
 
 
+class ClusterLostError(AttnbenchError):
+    """Raised when the cluster can't be reached any more, e.g. because its head has stopped. No task can be run."""
+
+
 @dataclass(frozen=True)
 class DeviceType:
     """All devices of one type in a cluster, for example all H100s.
@@ -41,7 +45,10 @@ class Cluster(Protocol):
     name: str
 
     def device_types(self) -> list[DeviceType]:
-        """List the types of devices that are currently available."""
+        """List the types of devices that are currently available.
+
+        Raises ClusterLostError if the cluster can't be reached any more.
+        """
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return a table with one row for each node that is currently available."""
@@ -53,10 +60,14 @@ class Cluster(Protocol):
         """Wait up to `timeout_s` seconds until at least one task finishes, and return the handles of finished tasks."""
 
     def result(self, handle: Any) -> dict[str, Any]:
-        """Return the result of a finished task.
+        """Return the result of a finished task, to which the cluster adds the name of the node, `node`.
 
-        Raises NodeLostError if the task's node was lost, or another exception if the task failed.
+        Raises NodeLostError if the task's node was lost, ClusterLostError if the cluster can't be reached any more, or
+        another exception if the task failed.
         """
+
+    def exclude(self, node: str) -> None:
+        """Submit no further tasks to a node, which is given by the `node` that the cluster adds to each result."""
 
     def cancel(self, handle: Any) -> None:
         """End a running task, or remove a waiting task from the queue."""

@@ -17,13 +17,14 @@ import msgspec
 
 from attnbench import store
 from attnbench.cluster import node_task
-from attnbench.cluster.backend import Cluster, DeviceType, NodeLostError
+from attnbench.cluster.backend import Cluster, ClusterLostError, DeviceType, NodeLostError
 from attnbench.cluster.node_task import GroupOrder, GroupResult, NodeDescription, NodeRequest
 from attnbench.errors import RecordError, UsageError, describe, unknown
 from attnbench.interrupts import Interrupts
 from attnbench.machine.utc_clock import utc_now
 from attnbench.record import Record
 from attnbench.runner.cell_progress import CellContext, CellProgress
+from attnbench.runner.run import resume_command
 from attnbench.runner.scheduler import RunSummary
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ClusterExecutor:
         }
         waiting = set(asked)
         while waiting:
-            for handle in self._cluster.finished(waiting, 60.0):
+            for handle in self._cluster.finished(waiting, POLL_S):
                 self._described[asked[handle]] = msgspec.convert(self._cluster.result(handle), NodeDescription)
                 waiting.discard(handle)
         return [self._device(device_type) for device_type in chosen]
@@ -97,7 +98,10 @@ class ClusterExecutor:
         stored: Callable[[Record], None],
         limits: CellLimits,
     ) -> RunSummary:
-        """Run all cells of a plan, store their records, and return a summary."""
+        """Run all cells of a plan, store their records, and return a summary.
+
+        Raises ClusterLostError if the cluster can't be reached any more. The records stored until then are intact.
+        """
         queue = GroupQueue(self._cluster, run, plan, self._plugins, started=started, stored=stored, limits=limits)
         return queue.execute()
 
@@ -151,8 +155,10 @@ class GroupQueue:
     """A queue of a plan's groups of cells.
 
     For each type of device, the number of groups that run at the same time is at most the number of such devices. When
-    a node is lost, the group that it was running is queued again. If the cluster has no device of a type for
-    `missing_nodes_s` seconds, the cells for that type are recorded as interrupted.
+    a node is lost, the group that it was running is queued again. A node that can't measure these variants gets no
+    further groups, and its group is queued again for another node. If the cluster has no device of a type for
+    `missing_nodes_s` seconds, the cells for that type are recorded as interrupted, or as errors if nodes of the type
+    were refused.
     """
 
     def __init__(
@@ -174,7 +180,13 @@ class GroupQueue:
         self._running: dict[Any, QueuedGroup] = {}  # key: task handle; value: the group that the task measures
         self._writers: dict[str, store.RecordWriter] = {}
         self._last_seen = dict.fromkeys(self._waiting, time.monotonic())
+        self._dtypes: dict[str, set[str]] = {}  # key: device type; value: the dtypes of its cells
+        for cell in plan.cells:
+            self._dtypes.setdefault(cell.device.name, set()).add(cell.workload.dtype)
         self._peaks_requested: set[str] = set()
+        self._noted_nodes: set[tuple[str, str, str]] = set()  # those that the manifest already describes
+        self._served: set[str] = set()  # the device types of which a node has measured a group
+        self._refusals: dict[str, str] = {}  # key: device type; value: why a node of this type gets no further groups
         self._interrupts = Interrupts(limit=1)
         self._useful_s = 0.0
         self._most_running = 1
@@ -193,6 +205,11 @@ class GroupQueue:
                     self._submit_waiting()
                     for handle in self._cluster.finished(list(self._running), POLL_S) if self._running else ():
                         self._collect(handle, self._running.pop(handle))
+            except ClusterLostError as lost:
+                raise ClusterLostError(
+                    f"{lost}; the records stored so far are intact: start the cluster again, then continue with: "
+                    f"{resume_command(self._run)} and the same --executor, --address and --gpus"
+                ) from None
             finally:
                 for handle in self._running:
                     self._cluster.cancel(handle)
@@ -214,7 +231,9 @@ class GroupQueue:
         for name, waiting in self._waiting.items():
             device_type = available.get(name)
             if device_type is None or not device_type.slots:
-                if time.monotonic() - self._last_seen[name] >= self._missing_nodes_s:
+                # A type of which every node was refused will not be available later.
+                patience_s = self._missing_nodes_s if name in self._served or name not in self._refusals else 0.0
+                if time.monotonic() - self._last_seen[name] >= patience_s:
                     self._give_up_type(name)
                 continue
             self._last_seen[name] = time.monotonic()
@@ -231,13 +250,14 @@ class GroupQueue:
         for handle in [handle for handle, group in self._running.items() if group.device == name]:
             self._cluster.cancel(handle)
             self._waiting[name].append(self._running.pop(handle))
-        reason = f"no machine with {name} is left; continue with --resume {self._run.name}"
+        status, reason = "interrupted", f"no machine with {name} is left; continue with --resume {self._run.name}"
+        if name in self._refusals:
+            status, reason = "error", f"no other machine with {name} is left: {self._refusals[name]}"
         while self._waiting[name]:
-            self._give_up(self._waiting[name].popleft(), "interrupted", reason)
+            self._give_up(self._waiting[name].popleft(), status, reason)
 
     def _submit(self, group: QueuedGroup, device_type: DeviceType) -> None:
         first = group.cells[0]
-        dtypes = {cell.workload.dtype for cell in self._plan.cells if cell.device == first.device}
         needs_peaks = device_type.name not in self._peaks_requested
         self._peaks_requested.add(device_type.name)
         for cell in group.cells:
@@ -253,7 +273,7 @@ class GroupQueue:
             kind=device_type.kind,
             protocol=self._plan.protocols[device_type.kind].to_json(),
             cell_limits=self._limits.to_json(),
-            peak_dtypes=sorted(dtypes) if needs_peaks else [],
+            peak_dtypes=sorted(self._dtypes[device_type.name]) if needs_peaks else [],
         )
         self._running[self._cluster.submit(node_task.measure_group, msgspec.to_builtins(order), device_type)] = group
 
@@ -272,16 +292,30 @@ class GroupQueue:
             else:
                 self._give_up(group, "crash", f"{group.lost_nodes} machines were lost while running this group: {lost}")
             return
+        except ClusterLostError:
+            raise
         except Exception as error:  # noqa: BLE001 - a task may raise any exception, which is recorded for its cells
             self._give_up(group, "error", describe(error))
             return
-        if result.refused is not None:
+        if result.unfit:
+            self._exclude(result, group)
+        elif result.refused is not None:
             self._give_up(group, "error", result.refused)
-            return
-        self._store_result(result, group)
+        else:
+            self._store_result(result, group)
+
+    def _exclude(self, result: GroupResult, group: QueuedGroup) -> None:
+        """Use a node that refused a group no more, and queue the group again for another node."""
+        self._cluster.exclude(result.node)
+        self._peaks_requested.discard(group.device)
+        if result.refused not in self.summary.refusals:
+            self.summary.refusals.append(str(result.refused))
+        self._refusals[group.device] = str(result.refused)
+        self._waiting[group.device].appendleft(group)
 
     def _store_result(self, result: GroupResult, group: QueuedGroup) -> None:
         self._useful_s += result.useful_s
+        self._served.add(group.device)
         self._describe_node(result, group.device)
         for path, text in result.logs.items():
             (self._run / "logs" / Path(path).name).write_text(text, encoding="utf-8")
@@ -301,9 +335,16 @@ class GroupQueue:
             )
 
     def _describe_node(self, result: GroupResult, device: str) -> None:
-        """Add the node, its environment and the peak rates of its device to the manifest."""
-        manifest = store.read_manifest(self._run)
+        """Add the node, its environment and the peak rates of its device to the manifest, if they are new.
+
+        The manifest contains the plan, so writing it for each group would take longer the more cells a plan has.
+        """
         environment = result.environment
+        node_id = (result.host, result.device, environment["environment_id"])
+        if node_id in self._noted_nodes and not result.peaks:
+            return
+        self._noted_nodes.add(node_id)
+        manifest = store.read_manifest(self._run)
         cluster = manifest.setdefault("fleet", {"executor": self._cluster.name, "machines": {}})
         node = cluster["machines"].setdefault(result.host, {"devices": [], "environments": {}, "doctor": []})
         node["devices"] = sorted({*node["devices"], result.device})

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT_S = 3600.0  # if all devices are in use by other runs, a task waits up to this long for one
 
 
+class UnfitNodeError(UsageError):
+    """Raised when this node can measure no group of a run. Another node may be able to."""
+
+
 class NodeRequest(msgspec.Struct, frozen=True):
     """The argument of `describe_node`. `plugins` is the result of `pack_plugins`."""
 
@@ -88,8 +92,10 @@ class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `measure_group`.
 
     - `host`: the node's name
-    - `refused`: the reason why the node can't run the group, or None if it can. If there is a reason, all other fields
-      except `host` are empty.
+    - `node`: the name by which the cluster knows the node, which the cluster adds
+    - `refused`: the reason why the node can't run the group, or None if it can. If there is a reason, the fields below
+      it are empty, except `unfit`.
+    - `unfit`: whether the node can run no group of the run
     - `device`: the device's name on the node, e.g. `cuda:3`
     - `records`: the records as JSON values
     - `logs`: the content of each log file, by the file's path
@@ -99,7 +105,9 @@ class GroupResult(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     host: str
+    node: str = ""
     refused: str | None = None
+    unfit: bool = False
     device: str = ""
     environment: dict[str, Any] = msgspec.field(default_factory=dict)
     records: list[dict[str, Any]] = msgspec.field(default_factory=list)
@@ -154,7 +162,8 @@ def measure_group(argument: dict[str, Any]) -> dict[str, Any]:
         with _unpacked(order.plugins) as plugins, _free_device(order.kind) as device:
             return _to_json(_measure(order, read_catalog(plugins), device))
     except AttnbenchError as error:
-        return _to_json(GroupResult(host=platform.node(), refused=str(error)))
+        unfit = isinstance(error, UnfitNodeError)
+        return _to_json(GroupResult(host=platform.node(), refused=str(error), unfit=unfit))
 
 
 def _to_json(message: msgspec.Struct) -> dict[str, Any]:
@@ -172,7 +181,8 @@ def _measure(order: GroupOrder, catalog: Catalog, device: Device) -> GroupResult
         environment["torch_facts"], peaks = measured["facts"], measured["limits"]
         doctor = [finding.to_json() for finding in examine()]
     plan = _plan(order, variants, device, environment)
-    node = {"host": platform.node(), "device": device.name}
+    host = platform.node()
+    node = {"host": host, "device": device.name}
     with tempfile.TemporaryDirectory(prefix="attnbench-") as folder:
         run = create_run(Path(folder), order.run, {})
         summary = Scheduler(run, plan, _ignore, _ignore, CellLimits(**order.cell_limits)).execute()
@@ -182,7 +192,8 @@ def _measure(order: GroupOrder, catalog: Catalog, device: Device) -> GroupResult
         ]
         logs = {record.log: (run / record.log).read_text(errors="replace") for record in records if record.log}
     return GroupResult(
-        **node,
+        host=host,
+        device=device.name,
         environment=environment,
         records=[json.loads(record.to_line()) for record in records],
         logs=logs,
@@ -200,13 +211,13 @@ def _plan(order: GroupOrder, variants: Sequence[VariantEntry], device: Device, e
 def _variants(catalog: Catalog, wanted: Mapping[str, str], baselines: Sequence[str]) -> list[VariantEntry]:
     """Return the catalog's entries for the wanted variants.
 
-    Raises UsageError if this node lacks a variant or has a different version of the variant's plugin.
+    Raises UnfitNodeError if this node lacks a variant or has a different version of the variant's plugin.
     """
     known = catalog.variants
     for name, sha256 in wanted.items():
         if name not in known or known[name].sha256 != sha256:
             found = "has a different source for" if name in known else "does not have"
-            raise UsageError(
+            raise UnfitNodeError(
                 f"machine {platform.node()} {found} variant {name!r}: install the same plugins on every machine"
             )
     return [dataclasses.replace(known[name], baseline=name in baselines) for name in wanted]
@@ -216,15 +227,15 @@ def _variants(catalog: Catalog, wanted: Mapping[str, str], baselines: Sequence[s
 def _free_device(kind: str) -> Iterator[Device]:
     """Lock a free device of the given kind and yield it.
 
-    The device is a single core, or a GPU that the cluster's scheduler makes visible to this process. Raises UsageError
-    if the node has no device of this kind, if it can't be used, or if none becomes free in time.
+    The device is a single core, or a GPU that the cluster's scheduler makes visible to this process. Raises
+    UnfitNodeError if the node has no device of this kind or can't use it, and UsageError if none becomes free in time.
     """
     problem = gpu_problem() if kind == "cuda" else None
     if problem is not None:
-        raise UsageError(f"machine {platform.node()}: {problem}")
+        raise UnfitNodeError(f"machine {platform.node()}: {problem}")
     candidates = [device for device in list_devices() if device.kind == kind and device.name != "cpu"]
     if not candidates:
-        raise UsageError(f"machine {platform.node()} has no device of kind {kind!r} that this task may use")
+        raise UnfitNodeError(f"machine {platform.node()} has no device of kind {kind!r} that this task may use")
     with locks.hold_one(candidates, LOCK_TIMEOUT_S) as device:
         yield device
 

@@ -5,6 +5,8 @@ Each task is a job. Job options can be set with sbatch's SBATCH_* environment va
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import shutil
 import subprocess
@@ -46,15 +48,18 @@ class SlurmCluster:
         self._folder = Path(tempfile.mkdtemp(prefix="jobs-", dir=folder))
         self._submitit, self._scheduler = submitit, scheduler
         self._jobs: list[Any] = []
+        self._excluded: set[str] = set()  # the names of nodes that get no further jobs
         self._rows: list[dict[str, Any]] = []
         self._fresh_until = 0.0
 
     def device_types(self) -> list[DeviceType]:
         """List the types of GPU that sinfo reports, and the type `any` for the cores of nodes without a GPU."""
         if self._scheduler == "local":
-            return [DeviceType(UNLABELLED, "cpu", 1)]
+            return [] if self._excluded else [DeviceType(UNLABELLED, "cpu", 1)]
         slots: dict[tuple[str, str], int] = {}
         for node in self.nodes():
+            if node["machine"] in self._excluded:
+                continue
             kind, _, type_ = node["device"].partition(":")
             slots[type_, kind] = slots.get((type_, kind), 0) + node["devices"]
         return [DeviceType(label, kind, count) for (label, kind), count in sorted(slots.items())]
@@ -88,7 +93,9 @@ class SlurmCluster:
         if self._scheduler == "slurm":
             gpu = {"slurm_gres": "gpu:1" if device_type.label == UNLABELLED else f"gpu:{device_type.label}:1"}
             executor.update_parameters(cpus_per_task=1, **(gpu if device_type.kind == "cuda" else {}))
-        job = executor.submit(task, argument)
+            if self._excluded:
+                executor.update_parameters(slurm_exclude=",".join(sorted(self._excluded)))
+        job = executor.submit(_run_task, task, argument)
         self._jobs.append(job)
         return job
 
@@ -112,6 +119,10 @@ class SlurmCluster:
         result: dict[str, Any] = handle.result()
         return result
 
+    def exclude(self, node: str) -> None:
+        """Submit no further jobs to the node with this name."""
+        self._excluded.add(node)
+
     def cancel(self, handle: Any) -> None:
         """Cancel a job."""
         handle.cancel(check=False)
@@ -122,6 +133,11 @@ class SlurmCluster:
             if not job.done():
                 job.cancel(check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _run_task(task: Task, argument: dict[str, Any]) -> dict[str, Any]:
+    """Run a task on a node, and add to its result the name by which Slurm knows the node."""
+    return {**task(argument), "node": os.environ.get("SLURMD_NODENAME") or platform.node()}
 
 
 def rows_of(text: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from attnbench.isolation.cleanup import WorkerCleanup
 from attnbench.isolation.forkserver_client import fork_worker
 from attnbench.isolation.forkserver_main import ForkRequest
 from attnbench.isolation.log import WorkerLog
-from attnbench.isolation.memory_limit import CHECK_INTERVAL_S, HostMemory, oom_kill_count
+from attnbench.isolation.memory_limit import CHECK_INTERVAL_S, HostMemory, oom_kill_count, resident_bytes
 from attnbench.messages import (
     AboutNotice,
     DescribeRequest,
@@ -171,6 +171,11 @@ class WorkerProcess:
     def alive(self) -> bool:
         """Whether the worker is running."""
         return self._process.wait(0) is None
+
+    @property
+    def held_bytes(self) -> int:
+        """The host memory that the worker holds, in bytes, or 0 if it has not been forked yet."""
+        return resident_bytes(self._process.pid) if self._process.pid else 0
 
     def stop(self) -> None:
         """Stop the worker and its process group, and wait until their processes have exited."""

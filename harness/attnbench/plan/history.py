@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import defaultdict
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -54,21 +55,29 @@ class TimeEstimate:
     total_s: float
     groups: Sequence[tuple[str, float]] = ()
 
-    def left_s(self, done: Collection[str], elapsed_s: float) -> float:
+    @functools.cached_property
+    def work_s(self) -> float:
+        """The seconds of all cells."""
+        return sum(seconds for _, seconds in self.groups)
+
+    @functools.cached_property
+    def seconds(self) -> Mapping[str, float]:
+        """The seconds of all cells of each workload on one device, by the workload's id."""
+        return dict(self.groups)
+
+    def left_s(self, done: int, done_s: float, elapsed_s: float) -> float:
         """Return the estimated seconds until the run ends, `elapsed_s` seconds after it started.
 
-        `done` contains the id of a workload once for each device that has measured it. If these cells took longer than
-        expected, so will the others, either by the same factor or by the same number of seconds for each workload. The
-        returned value is the mean of both.
+        `done` is the number of workloads that were measured, where a workload counts once for each device, and `done_s`
+        the sum of their `seconds`. If these cells took longer than expected, so will the others, either by the same
+        factor or by the same number of seconds for each workload. The returned value is the mean of both.
         """
-        seconds = dict(self.groups)
-        work_s = sum(seconds for _, seconds in self.groups)
-        share = min(1.0, sum(seconds.get(workload, 0.0) for workload in done) / work_s) if work_s else 1.0
+        share = min(1.0, done_s / self.work_s) if self.work_s else 1.0
         expected_s, left_s = share * self.total_s, (1 - share) * self.total_s
         if not share or share == 1.0:
             return left_s
         by_factor = left_s * (elapsed_s + PRIOR_S) / (expected_s + PRIOR_S)
-        more = max(0, len(self.groups) - len(done)) / len(done)  # workloads left for each workload that was measured
+        more = max(0, len(self.groups) - done) / done  # workloads left for each workload that was measured
         by_difference = left_s + (elapsed_s - expected_s) * more
         return max(0.0, by_factor + by_difference) / 2
 

@@ -30,6 +30,7 @@ from attnbench.messages import (
 from attnbench.plan.device_peaks import cached_limits
 from attnbench.record import HARNESS_OUT_OF_MEMORY, STOPPED, SUSPECT
 from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share
+from attnbench.runner.places import WORKER_BYTES
 from attnbench.runner.worker_team import start_worker
 from attnbench.stats.disturbance import DISTURBED, causes, exceeds_limit
 from attnbench.stats.stopping import PRECISION, StoppingRule
@@ -59,6 +60,7 @@ class CellRunner:
         self._context, self._protocol = context, context.protocol
         self._resident_workers = resident_workers
         self._worker: WorkerHandle | None = None
+        self._first_held_bytes = 0  # the memory that the worker held when it had loaded its plugin
         self._progress: CellProgress | None = None
         self._latest: Block | None = None  # the latest block, until it has been counted or is to be repeated
         self.seconds: dict[str, float] = {}  # by phase: the time in seconds that workers spent before they were stopped
@@ -314,6 +316,15 @@ class CellRunner:
             self._worker.stop()
             self._worker = None
 
+    def stop_if_grown(self, kind: str) -> None:
+        """Stop the worker of a device of this kind if no cell is open and it has grown by more than WORKER_BYTES.
+
+        Libraries may keep what they prepare for each shape. torch, for example, keeps the code that it generates for
+        products of bfloat16 matrices on a CPU, about a megabyte for each shape.
+        """
+        if self._worker and not self.is_open and self._worker.held_bytes - self._first_held_bytes > WORKER_BYTES[kind]:
+            self.stop()
+
     def _deadline_s(self, phase: str) -> float:
         """Return how long a phase may take, in seconds. The deadline depends on the open cell's workload, if any."""
         return self._context.limits.deadline_s(phase, self._progress.cell.workload.share if self._progress else None)
@@ -346,6 +357,7 @@ class CellRunner:
             return
         try:
             reply = self._worker.wait(self._deadline_s)
+            self._first_held_bytes = self._worker.held_bytes
             self._loaded = reply if isinstance(reply, DoneReply) else _loading_error(reply)
         except WorkerLostError as lost:
             self._loaded = lost

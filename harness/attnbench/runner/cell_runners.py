@@ -73,9 +73,12 @@ class CellRunners:
         """Start one process of each cell's variant, two at a time, and wait until they have loaded their plugins.
 
         Before, other workers are stopped if there would otherwise be more than `places` workers on the device. The
-        worker that was not used for the longest time is stopped first. Workers with an open cell are never stopped.
+        worker that was not used for the longest time is stopped first. Workers with an open cell are never stopped. A
+        worker that holds much more memory than at its start is replaced.
         """
         runners = [self.for_cell(cell, process) for cell in cells]
+        for runner, cell in zip(runners, cells, strict=True):
+            runner.stop_if_grown(cell.device.kind)
         missing = sum(not runner.has_worker for runner in runners)
         for other in list(self._runners.values()):
             if missing == 0 or self._resident_workers() + missing <= places:

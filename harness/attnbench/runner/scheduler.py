@@ -39,6 +39,7 @@ class RunSummary:
 
     - `useful_share`: the share of the devices' time that was spent on sampling
     - `signal`: the number of the first signal that interrupted the run, or None
+    - `refusals`: why machines of a cluster were not used; other machines measured the cells instead
     - `frontier_ends`: the number of `out_of_memory` records in searches for a memory frontier. These records are
       expected and don't count as failures.
     """
@@ -49,6 +50,7 @@ class RunSummary:
     interrupted: bool = False
     signal: int | None = None
     frontier_ends: int = 0
+    refusals: list[str] = field(default_factory=list)
     phase_s: dict[str, float] = field(default_factory=dict)  # seconds spent waiting for workers, by phase
 
     @property

@@ -36,6 +36,10 @@ class WorkerHandle(Protocol):
     def stopped_s(self) -> float:
         """The seconds for which the supervisor was stopped while it waited for replies."""
 
+    @property
+    def held_bytes(self) -> int:
+        """The host memory that the process holds, in bytes; of a team, that of the member that holds the most."""
+
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
         """Send a request and return its reply."""
 
@@ -89,6 +93,11 @@ class WorkerTeam:
     def stopped_s(self) -> float:
         """The seconds for which the supervisor was stopped while it waited for the members, one after the other."""
         return sum(worker.stopped_s for worker in self._workers)
+
+    @property
+    def held_bytes(self) -> int:
+        """The host memory in bytes of the member that holds the most."""
+        return max(worker.held_bytes for worker in self._workers)
 
     def request(self, message: WorkerRequest, deadline_s: Callable[[str], float]) -> Reply:
         """Send a request to all members and return the merged reply.
