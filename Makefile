@@ -23,7 +23,7 @@ RELEASE := $(VENV)/release
 # than importing it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench test lint format perf report publish-run kill-table docs site release clean help
+.PHONY: bench test lint format perf soak report publish-run kill-table docs site release clean help
 
 bench: $(INSTALLED)  ## check and time the variants (on every GPU, or else on the CPU) and write the report
 	@status=0; $(BIN)/attnbench run $(RUN) || status=$$?; \
@@ -44,6 +44,11 @@ format: $(DEVELOPING)  ## format the code and apply ruff's automatic fixes
 
 perf: $(DEVELOPING)  ## measure the promised performance ratios; slow, and not part of `make test`
 	$(BIN)/python -m pytest tests/performance --benchmark-only -o norecursedirs=".*" $(TESTS)
+
+soak: $(DEVELOPING)  ## run 10,000 simulated cells here and on a Ray cluster, and real cells for an hour; check that nothing grows
+	$(BIN)/python tests/soak stubbed
+	$(BIN)/python tests/soak cluster
+	$(BIN)/python tests/soak real
 
 report: $(INSTALLED)  ## rewrite the report of the latest run
 	$(BIN)/attnbench report $(REPORT)
