@@ -16,9 +16,7 @@ from attnbench.messages import (
     BlockRequest,
     CloseReply,
     CloseRequest,
-    DoneReply,
     FailedReply,
-    LoadRequest,
     OpenReply,
     OpenRequest,
     ProfileReply,
@@ -30,8 +28,7 @@ from attnbench.messages import (
 from attnbench.plan.device_peaks import cached_limits
 from attnbench.record import HARNESS_OUT_OF_MEMORY, STOPPED, SUSPECT
 from attnbench.runner.cell_progress import THROTTLED_LIMIT, CellContext, CellProgress, throttled_share
-from attnbench.runner.places import WORKER_BYTES
-from attnbench.runner.worker_team import start_worker
+from attnbench.runner.variant_worker import VariantWorker
 from attnbench.stats.disturbance import DISTURBED, causes, exceeds_limit
 from attnbench.stats.stopping import PRECISION, StoppingRule
 
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from attnbench.measure_config import MeasureConfig
     from attnbench.plan.cells import Cell
     from attnbench.record import Record
-    from attnbench.runner.worker_team import WorkerHandle
 
 MAX_REASON_LENGTH = 10_000  # in characters; longer reasons are truncated
 MAX_STOPPED_BLOCKS = 3  # a block is timed at most this often if the run is stopped and continued each time
@@ -59,17 +55,19 @@ class CellRunner:
     def __init__(self, context: CellContext, resident_workers: Callable[[], int]) -> None:
         self._context, self._protocol = context, context.protocol
         self._resident_workers = resident_workers
-        self._worker: WorkerHandle | None = None
-        self._first_held_bytes = 0  # the memory that the worker held when it had loaded its plugin
+        self._worker = VariantWorker(context.limits.host_memory_bytes, self._deadline_s)
         self._progress: CellProgress | None = None
         self._latest: Block | None = None  # the latest block, until it has been counted or is to be repeated
-        self.seconds: dict[str, float] = {}  # by phase: the time in seconds that workers spent before they were stopped
-        self._loaded: DoneReply | WorkerLostError | None = None
 
     @property
     def has_worker(self) -> bool:
         """Whether the runner's worker is running."""
-        return self._worker is not None
+        return self._worker.is_running
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The time in seconds that workers spent in each phase before they were stopped."""
+        return self._worker.seconds
 
     @property
     def is_open(self) -> bool:
@@ -120,8 +118,7 @@ class CellRunner:
         if crashes >= MAX_CRASHES:
             return self._record("crash", "start", reason=f"not tried: {crashes} cells of {cell.variant.name} crashed")
         try:
-            worker = self._ready_worker(cell)
-            worker.log_to(self._log_path(cell))
+            worker = self._worker.ready(cell, self._log_path(cell))
             stopped_s = worker.stopped_s
             reply = worker.request(self._open_request(progress), self._deadline_s)
         except WorkerLostError as lost:
@@ -148,12 +145,12 @@ class CellRunner:
         again. Returns the cell's record if the block fails, and None otherwise.
         """
         for tries in range(1, 1 + MAX_STOPPED_BLOCKS):
-            stopped_s = self._running_worker.stopped_s
+            stopped_s = self._worker.handle.stopped_s
             reply = self._timed_block(duration_ns)
             if not isinstance(reply, Block):
                 return reply
             self._suspect(reply.suspicions)
-            stopped = self._running_worker.stopped_s != stopped_s
+            stopped = self._worker.handle.stopped_s != stopped_s
             if not stopped or tries == MAX_STOPPED_BLOCKS:
                 self._add(round_number, reply, stopped=stopped)
                 break
@@ -164,7 +161,7 @@ class CellRunner:
         """Return a block of about `duration_ns`, or the cell's record if the block fails."""
         began = time.monotonic_ns()
         try:
-            reply = self._running_worker.request(BlockRequest(duration_ns), self._deadline_s)
+            reply = self._worker.handle.request(BlockRequest(duration_ns), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
         if not isinstance(reply, Block):
@@ -212,7 +209,7 @@ class CellRunner:
         progress = self._current
         progress.stopped_by = self.stopped_by
         try:
-            reply = self._running_worker.request(CloseRequest(progress.is_last_process), self._deadline_s)
+            reply = self._worker.handle.request(CloseRequest(progress.is_last_process), self._deadline_s)
         except WorkerLostError as lost:
             return self._lost(lost)
         if not isinstance(reply, CloseReply):
@@ -238,7 +235,7 @@ class CellRunner:
     def _profile(self) -> ProfileReply:
         """Return the kernels of the cell's calls, or the reason why they are unknown."""
         try:
-            reply = self._running_worker.request(ProfileRequest(), self._deadline_s)
+            reply = self._worker.handle.request(ProfileRequest(), self._deadline_s)
         except WorkerLostError as lost:
             return ProfileReply(kernels_reason=f"the worker was lost: {lost.reason}"[:MAX_REASON_LENGTH])
         if isinstance(reply, ProfileReply):
@@ -308,21 +305,24 @@ class CellRunner:
         if flag not in self._current.flags:
             self._current.flags.append(flag)
 
+    def start(self, cell: Cell) -> None:
+        """Start the worker but don't wait until it is ready, so that several workers can import torch in parallel."""
+        self._worker.start(cell, self._log_path(cell))
+
+    def wait_until_loaded(self) -> None:
+        """Wait until the started worker has loaded its plugin.
+
+        If loading fails, the next call to `open` returns a record of the failure.
+        """
+        self._worker.wait_until_loaded()
+
     def stop(self) -> None:
         """Stop the worker if one is running."""
-        if self._worker is not None:
-            for phase, seconds in self._worker.seconds.items():
-                self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
-            self._worker.stop()
-            self._worker = None
+        self._worker.stop()
 
     def stop_if_grown(self, kind: str) -> None:
-        """Stop the worker of a device of this kind if no cell is open and it has grown by more than WORKER_BYTES.
-
-        Libraries may keep what they prepare for each shape. torch, for example, keeps the code that it generates for
-        products of bfloat16 matrices on a CPU, about a megabyte for each shape.
-        """
-        if self._worker and not self.is_open and self._worker.held_bytes - self._first_held_bytes > WORKER_BYTES[kind]:
+        """Stop the worker of a device of this kind if no cell is open and its libraries keep too much memory."""
+        if not self.is_open and self._worker.has_grown(kind):
             self.stop()
 
     def _deadline_s(self, phase: str) -> float:
@@ -333,41 +333,6 @@ class CellRunner:
     def _current(self) -> CellProgress:
         assert self._progress is not None, "open a cell first"  # noqa: S101 - callers always open a cell first
         return self._progress
-
-    @property
-    def _running_worker(self) -> WorkerHandle:
-        assert self._worker is not None, "open a cell first"  # noqa: S101 - callers always open a cell first
-        return self._worker
-
-    def start(self, cell: Cell) -> None:
-        """Start the worker but don't wait until it is ready, so that several workers can import torch in parallel."""
-        if self._worker is None:
-            self._worker = start_worker(cell.device, cell.variant, self._context.limits.host_memory_bytes)
-            self._worker.log_to(self._log_path(cell))
-            variant = cell.variant
-            self._worker.post(LoadRequest(variant.source, variant.name, cell.device.torch_name, variant.sha256))
-            self._loaded = None
-
-    def wait_until_loaded(self) -> None:
-        """Wait until the started worker has loaded its plugin.
-
-        If loading fails, the next call to `open` returns a record of the failure.
-        """
-        if self._worker is None or self._loaded is not None:
-            return
-        try:
-            reply = self._worker.wait(self._deadline_s)
-            self._first_held_bytes = self._worker.held_bytes
-            self._loaded = reply if isinstance(reply, DoneReply) else _loading_error(reply)
-        except WorkerLostError as lost:
-            self._loaded = lost
-
-    def _ready_worker(self, cell: Cell) -> WorkerHandle:
-        self.start(cell)
-        self.wait_until_loaded()
-        if isinstance(self._loaded, WorkerLostError):
-            raise self._loaded
-        return self._running_worker
 
     def _lost(self, lost: WorkerLostError) -> Record:
         if self._context.stop_now():
@@ -396,8 +361,7 @@ class CellRunner:
 
     def _record(self, status: str, phase: str, **fields: Any) -> Record:
         """Close the open cell and return its record."""
-        log = self._worker.log if self._worker else None
-        cell = self._current
+        log, cell = self._worker.log, self._current
         try:
             record = cell.record(self._context, status, phase, log, **fields)
         except RecordError as error:  # a worker that sends invalid values may be broken, so it is stopped below
@@ -406,9 +370,3 @@ class CellRunner:
             self.stop()
         self._progress = None
         return record
-
-
-def _loading_error(reply: Reply) -> WorkerLostError:
-    if isinstance(reply, FailedReply):
-        return WorkerLostError(reply.status, reply.phase, reply.reason)
-    return WorkerLostError("error", "import", failure_reason(reply))
