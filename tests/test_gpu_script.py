@@ -176,7 +176,8 @@ def test_hanging_command_is_ended_at_the_limit(work, monkeypatch, ignored):
     monkeypatch.setattr(runner, "time", clock)
     monkeypatch.setattr(subprocess.Popen, "wait", lambda process, timeout=LONG_S: clock.wait(process, timeout))
     ignore = "trap '' INT; " if ignored else ""
-    hang = ("sh", "-c", f"{ignore}sleep 1000 >{shlex.quote(str(work / 'held'))} & echo begun; wait")
+    held_by_child = f"exec 3>{shlex.quote(str(work / 'held'))}; sleep 1000 >&3 & exec 3>&-"
+    hang = ("sh", "-c", f"{ignore}{held_by_child}; echo begun; wait")
     outcome, log = run_step(work, hang, python("print('too late')"), limit_s=LONG_S)
     assert outcome.status == "out of time"
     assert log.count("begun\n") == 1
