@@ -132,7 +132,7 @@ def test_container_installs_from_what_it_copies_first(tmp_path):
 
 def test_make_lets_python_cache_bytecode():
     """In the commands of `make`, Python caches compiled modules, even if the environment says that it must not."""
-    show = [shutil.which("make"), "--eval=shown: ; @echo [$$PYTHONDONTWRITEBYTECODE]", "shown"]
+    show = [shutil.which("make"), "--no-print-directory", "--eval=shown: ; @echo [$$PYTHONDONTWRITEBYTECODE]", "shown"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     shown = subprocess.run(show, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"

@@ -13,5 +13,14 @@ def test_a_run_of_many_cells_holds_no_more_at_its_end_and_leaves_nothing(tmp_pat
     assert done.contradictions == []
     assert done.left == []
     assert max(sample.records for sample in done.samples) > CELLS / 2, "the processes were not sampled"
-    for sample in done.samples:
-        assert sample.descriptors < CELLS / 2, f"a {sample.role} keeps descriptors of its cells"
+    for role in {sample.role for sample in done.samples}:
+        early, late = (
+            [
+                sample.descriptors
+                for sample in done.samples
+                if sample.role == role and (sample.records > CELLS / 2) is end
+            ]
+            for end in (False, True)
+        )
+        grown = max(late, default=0) - max(early, default=0)
+        assert grown < CELLS / 4, f"a {role} keeps descriptors of its cells"
