@@ -17,6 +17,7 @@ MODES = ("hot", "cold", "graph")
 DEFAULT_PRECISION = {"cuda": 0.005, "cpu": 0.02}
 DEFAULT_PROCESSES = {"cuda": 4, "cpu": 6}
 MIN_PROCESSES = 2  # a single process does not show how much processes that run the same code differ
+MIN_BUDGET_PER_PROCESS_S = 0.05  # by default, a process that would sample for a shorter time is not started
 MIN_SAMPLES_PER_PROCESS = 8  # with fewer samples, the interval of a median can't have a confidence of 99%
 MIN_BLOCKS_PER_PROCESS = 3  # the median of three rounds does not depend on one that something disturbed
 REVISION = 1  # increase this number if you change the sampler in a way that changes what is measured
@@ -34,8 +35,8 @@ class MeasureConfig:
       two samples, or one if the budget does not allow two
     - `processes`: the largest number of processes that measure a cell, one after the other. Each of them gets an equal
       share of the budget, of the three minimums and of the warm-up. A cell needs at least two, and no more once its
-      precision is reached and its comparisons are clear. None means 4 on CUDA and 6 on CPU, or 1 without
-      `interleave`, because several processes only serve to compare variants
+      precision is reached and its comparisons are clear. None means 4 on CUDA and 6 on CPU, fewer for
+      a budget below 0.05 s each, or 1 without `interleave`, because several processes only serve to compare variants
     - `interleave`: whether the variants of a workload take turns, in the order A B B A
     - `mode`: `hot` (calls back to back), `cold` (the cache is flushed before each call) or `graph` (calls are replayed
       from a CUDA graph, so that the host's time for launching kernels is not measured)
@@ -103,7 +104,10 @@ class MeasureConfig:
         """Return the number of processes that measure each cell on `device` ('cpu', 'cuda' or 'cuda:N')."""
         if not self.interleave:
             return 1
-        return self.processes or DEFAULT_PROCESSES[device_type(device)]
+        if self.processes is not None:
+            return self.processes
+        affordable = max(MIN_PROCESSES, round(self.budget_s / MIN_BUDGET_PER_PROCESS_S))
+        return min(affordable, DEFAULT_PROCESSES[device_type(device)])
 
     def share(self, processes: int, device: str) -> MeasureConfig:
         """Return the settings of each process if `processes` of them measure a cell on `device`.

@@ -46,7 +46,9 @@ def judged(folder, repeated, budget_s):
         sys.executable, "-m", "attnbench", "run", "-d", "cpu", "-p", str(PLUGIN), "-v", ",".join(names), *SHAPE,
         "--baseline", names[0], "--budget", str(budget_s), "--results", str(folder), "--quiet",
     ]  # fmt: skip
-    environment = {**os.environ, "CONTESTANTS": ",".join(map(str, repeated))}
+    # The contestants are in the environment, which the cache of plugins does not know.
+    cache = {"XDG_CACHE_HOME": str(folder.with_name(f"{folder.name}-cache"))}
+    environment = {**os.environ, **cache, "CONTESTANTS": ",".join(map(str, repeated))}
     subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     (run,) = folder.iterdir()
     rows = defaultdict(list)
@@ -74,7 +76,7 @@ def main():
     with busy_loop(options.busy):
         for number in range(options.runs):
             with tempfile.TemporaryDirectory() as folder:
-                rows = judged(Path(folder), repeated, options.budget)
+                rows = judged(Path(folder) / "results", repeated, options.budget)
             for ratio, results in rows.items():
                 everything[ratio] += results
             verdicts = {f"{ratio:.2f}": [result.verdict for result in results] for ratio, results in rows.items()}

@@ -54,7 +54,8 @@ class Machine:
         slowness = {"fast": 1.0, "slow": 2.5, "compiled": 1.0}[cell.variant.name]
         call_s = 1e-4 + slowness * cell.workload.flops() / 2e10
         most = config.processes_on(CPU.kind)
-        processes, share = 4, config.share(most, CPU.kind)
+        share = config.share(most, CPU.kind)
+        processes = most if share.budget_s < 0.07 else 4
         warm_up = min(max(0.05 / processes, 16 * call_s), max(share.warm_up_max_s, call_s))
         sampling = min(share.budget_s, max(0.25 / processes, share.min_samples * call_s)) + 3 * call_s
         of_process = 0.02 + call_s + warm_up + 1.2 * sampling

@@ -24,7 +24,7 @@ from attnbench.machine.cgroups import ControlGroups
 STEAL_LIMIT = 0.02  # maximum share of the block's CPU time that the hypervisor may take
 # Maximum time that this process's threads may wait while other processes use their cores, as a share of the block's
 # time. The kernel's own work interrupts each core now and then, so the share grows with the number of threads.
-WAITED_LIMIT, WAITED_PER_THREAD = 0.02, 0.001
+WAITED_LIMIT, WAITED_PER_THREAD = 0.05, 0.001
 ACTIVE_SHARE = 0.01  # a thread is active if it ran or waited for more than this share of the block
 # Maximum number of cores that other processes may use. This limit applies only if the kernel does not report how long
 # threads waited for a core.

@@ -29,6 +29,7 @@ class Costs:
     - `worker_s`: the time to start a worker and load the variant's plugin
     - `cell_s`: the time to check a cell's answers in full, and to measure its memory and kernels
     - `open_s`: the time to make the inputs of a cell and its first call, which each of its processes does
+    - `warm_up_s`: the time until two windows of short calls agree
     - `block_s`: the time to check an output and to read the state of the machine after each block
     """
 
@@ -36,12 +37,15 @@ class Costs:
     worker_s: float
     cell_s: float
     open_s: float
+    warm_up_s: float
     block_s: float
 
 
+# With a shorter budget for each process, few cells reach their precision before they have used all processes.
+SHORT_BUDGET_S = 0.07
 # The values for a CPU were measured on two cores. Those for a GPU are assumptions until an earlier run of the GPU shows
 # the time that its cells take.
-COSTS = {"cpu": Costs(0.5, 0.1, 0.07, 0.01, 0.007), "cuda": Costs(0.25, 1.0, 0.35, 0.05, 0.006)}
+COSTS = {"cpu": Costs(0.5, 0.1, 0.07, 0.01, 0.05, 0.007), "cuda": Costs(0.25, 1.0, 0.35, 0.05, 0.02, 0.006)}
 # The peak rates that are assumed until they have been measured (bfloat16, dense; NVIDIA's data sheets), by a part of
 # the model's name, the more specific ones first. They are used for estimates alone, never in a report.
 NAMED_PEAKS = {
@@ -73,9 +77,11 @@ def cell_seconds(call_s: float, protocol: MeasureConfig, kind: str) -> float:
     """Return the estimated seconds of a cell whose calls take `call_s`, on a kind of device ('cpu' or 'cuda')."""
     costs = COSTS[kind]
     most = protocol.processes_on(kind)
-    processes = (min(most, MIN_PROCESSES) + most) / 2  # some cells need few processes and some need all
     share = protocol.share(most, kind)
-    warm_up = WINDOWS * max(MIN_WINDOW_CALLS * call_s, min(WINDOW_CALLS * call_s, WINDOW_S))
+    processes: float = most
+    if share.budget_s >= SHORT_BUDGET_S:  # some cells need few processes and some need all
+        processes = (min(most, MIN_PROCESSES) + most) / 2
+    warm_up = max(costs.warm_up_s, WINDOWS * max(MIN_WINDOW_CALLS * call_s, min(WINDOW_CALLS * call_s, WINDOW_S)))
     warm_up = min(max(warm_up, share.warm_up_min_s), max(share.warm_up_max_s, call_s))
     block = max(min(share.block_s, share.budget_s / share.min_blocks), CALLS_PER_BLOCK * call_s)
     # Sampling usually ends at its minimum, because the interval is then narrow enough.

@@ -200,10 +200,10 @@ class InterleavedCells:
         baseline is an exception: it takes part until the end, so that every other cell can be compared with it in each
         round.
 
-        If others had the cores during a block, all cells of its round are measured again, because only blocks of the
-        same round are compared. There are at most as many such rounds as a process must have at least.
+        A cell is measured in one round more if others had the cores during its block or during that of the baseline,
+        with which it is compared. There are at most as many such rounds as a process must have at least.
         """
-        repeats = runners[0].share.min_blocks if runners else 0
+        repeats = {runner.variant: runner.share.min_blocks for runner in runners}
         while any(runner.is_open and not runner.stopping.done for runner in runners) and not self._interrupted():
             number = next(rounds)
             taking_part = [
@@ -216,10 +216,13 @@ class InterleavedCells:
                 if ended is not None:
                     self._store_or_retry(ended)
             timed = [runner for runner in taking_part if runner.is_open]
-            repeated = repeats > 0 and any(runner.was_disturbed for runner in timed)
-            repeats -= repeated
+            baseline_disturbed = any(runner.was_disturbed for runner in timed if runner.variant == self._baseline)
             for runner in timed:
-                (runner.repeat_block if repeated else runner.count_block)()
+                if repeats[runner.variant] and (baseline_disturbed or runner.was_disturbed):
+                    repeats[runner.variant] -= 1
+                    runner.repeat_block()
+                else:
+                    runner.count_block()
 
     def _block_ns(self, runner: CellRunner) -> float:
         wanted = max(self._runners.protocol.block_s * 1e9, MIN_CALLS_PER_BLOCK * runner.call_ns)
