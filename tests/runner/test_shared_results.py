@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -11,6 +10,7 @@ import stub_run
 from attnbench import store
 from attnbench.cli import main
 from attnbench.plugins.loading import load_plugin, named_source
+from waiting import wait_until
 
 SHAPE = ["-v", "alpha,beta", "--heads", "2", "--head-dim", "8", "--budget", "0.001", "--precision", "50%"]
 ODD_NAMES = ["with spaces", "Übung-注意", 'quote\'s "and" $HOME;', "-leading"]
@@ -30,15 +30,6 @@ def attempt(monkeypatch, capfd):
         return left.value.code or 0, printed.out + printed.err
 
     return run
-
-
-def wait_until(condition):
-    """Wait until the condition is true. Raises TimeoutError if it is false for very long."""
-    deadline = time.monotonic() + 300.0
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.02)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="each of the two runs needs a core")

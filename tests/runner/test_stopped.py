@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +18,7 @@ from attnbench.plan.history import History
 from attnbench.record import STOPPED
 from attnbench.runner.cell_runner import MAX_STOPPED_BLOCKS
 from attnbench.runner.request import plan_of
+from waiting import wait_until
 
 SHAPE = ["-v", "alpha,beta", "-d", "cpu:0", "--heads", "2", "--head-dim", "8", "--seq", "16", "--name", "r"]
 
@@ -129,12 +129,3 @@ def test_a_stopped_run_can_be_continued(stubbed, tmp_path):
         process.kill()
         process.wait()
     assert store.statuses(tmp_path / "r") == {"ok": 2}
-
-
-def wait_until(condition):
-    """Wait until the condition is true. Raises TimeoutError if it is false for very long."""
-    deadline = time.monotonic() + 300.0
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.02)
